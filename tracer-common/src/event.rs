@@ -1,0 +1,297 @@
+//! The records that travel through the ring buffer, in the order in which they were reserved there:
+//! a process's birth comes before anything it does, whatever CPU each was written on.
+//!
+//! Each record is a [`Header`], a body by its kind, and for some kinds a tail of bytes.
+
+use crate::{
+    Wire,
+    counter::{Counters, Totals},
+};
+
+/// Bytes of `task_struct.comm` (`TASK_COMM_LEN`).
+pub const COMM_BYTES: usize = 16;
+/// Most bytes of a path that an exec record carries; longer ones are cut and flagged.
+pub const PATH_BYTES: usize = 512;
+/// Most bytes of argv that an exec record carries; longer ones are cut (`args_bytes` tells).
+pub const ARGS_BYTES: usize = 4096;
+/// Most bytes of the tail of a record.
+pub const TAIL_BYTES: usize = 2 * PATH_BYTES + ARGS_BYTES;
+
+/// What a record tells.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process was born; body [`Fork`].
+    Fork = 0,
+    /// A process runs a new program; body [`Exec`] and tail.
+    Exec = 1,
+    /// The last thread of a process ended; body [`Exit`].
+    Exit = 2,
+    /// The kernel dropped a reaped process, one RCU period after the reap; body [`Free`].
+    Free = 3,
+    /// A wait call returned a process (full hooks); body [`Wait`].
+    Wait = 4,
+    /// An exec call failed (full hooks); body [`ExecFailed`] and tail.
+    ExecFailed = 5,
+    /// A fork, vfork or clone call failed (full hooks); body [`ForkFailed`].
+    ForkFailed = 6,
+}
+
+/// Number of [`Kind`]s.
+pub const KINDS: usize = 7;
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; KINDS] =
+        [Self::Fork, Self::Exec, Self::Exit, Self::Free, Self::Wait, Self::ExecFailed, Self::ForkFailed];
+
+    /// The name used in the stream (`tracer.lost.record`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+            Self::Free => "free",
+            Self::Wait => "wait",
+            Self::ExecFailed => "exec_failed",
+            Self::ForkFailed => "fork_failed",
+        }
+    }
+}
+
+/// [`Header::flags`]: the process has no entry in the kernel-side table (it was full): no counters.
+pub const FLAG_NO_COUNTERS: u32 = 1 << 0;
+/// [`Header::flags`]: the fork-time parent has no entry, so `parent` totals are not known.
+pub const FLAG_NO_PARENT: u32 = 1 << 1;
+/// [`Header::flags`] of [`Exec`]: argv could not be read from the new memory.
+pub const FLAG_ARGS_UNREADABLE: u32 = 1 << 2;
+/// [`Header::flags`] of [`Exec`] and [`ExecFailed`]: a path was longer than [`PATH_BYTES`].
+pub const FLAG_PATH_CUT: u32 = 1 << 3;
+/// [`Header::flags`] of [`Exit`]: a core was dumped.
+pub const FLAG_CORE: u32 = 1 << 4;
+
+/// The beginning of each record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// A [`Kind`].
+    pub kind: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// CPU the record was written on.
+    pub cpu: u32,
+    /// Thread the record is about, in the initial pid namespace.
+    pub tid: u32,
+    /// Process the record is about (for [`Fork`]: the child), in the initial pid namespace.
+    pub tgid: u32,
+    /// Bytes of the whole record, tail included.
+    pub size: u32,
+    /// When, in ns of CLOCK_BOOTTIME (`bpf_ktime_get_boot_ns`, 5.8).
+    pub ktime_ns: u64,
+    /// `start_boottime` of the process's leader: with the tgid, the identity of the process.
+    pub start_time_ns: u64,
+}
+
+/// A birth: `task_newtask` and `sched_process_fork`, in the parent, before the child runs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fork {
+    /// The child.
+    pub header: Header,
+    /// `start_boottime` of the parent's leader.
+    pub parent_start_time_ns: u64,
+    /// CLONE_* flags, from `task_newtask`; without the exit signal.
+    pub clone_flags: u64,
+    /// Bytes of page tables built for the child (`mm->pgtables_bytes`); 0 when it shares the memory.
+    pub pgtable_bytes: u64,
+    /// cgroup v2 id of the parent (`bpf_get_current_cgroup_id`), which the child inherits.
+    pub cgroup_id: u64,
+    /// Pages that fork copied because they were pinned.
+    pub eager_copies: u64,
+    /// Counters of the parent at this moment.
+    pub parent: Totals,
+    /// The process that called fork (the fork-time parent).
+    pub parent_tgid: u32,
+    /// The thread that called fork.
+    pub parent_tid: u32,
+    /// Parent as the kernel names it now (`real_parent`): another one than the caller with CLONE_PARENT.
+    pub real_parent_tgid: u32,
+    /// System call number the parent is in; `u32::MAX` when none (a kernel thread).
+    pub syscall: u32,
+    /// Effective user id, in the initial user namespace.
+    pub uid: u32,
+    /// Effective group id, in the initial user namespace.
+    pub gid: u32,
+    /// Pid of the child in its own pid namespace.
+    pub vpid: u32,
+    /// Non-zero when the child shares the parent's memory (CLONE_VM).
+    pub shares_mm: u32,
+    /// Name of the child's thread.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// A successful exec: `sched_process_exec`, in the new program before its first instruction.
+/// Tail: `path_len` bytes of the path as given, `interp_len` of what runs it, `args_len` of argv.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exec {
+    /// The process.
+    pub header: Header,
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Counters of the process at this moment: what the old program did.
+    pub own: Totals,
+    /// Counters of the fork-time parent at this moment.
+    pub parent: Totals,
+    /// Thread that called exec; differs from the tgid when it was not the leader.
+    pub old_tid: u32,
+    /// Arguments (`bprm->argc`).
+    pub argc: u32,
+    /// Bytes of all arguments with their NULs; more than `args_len` when they were cut.
+    pub args_bytes: u32,
+    /// Effective user id after the exec.
+    pub uid: u32,
+    /// Effective group id after the exec.
+    pub gid: u32,
+    /// Bytes of the path as given to exec (`bprm->filename`), no NUL.
+    pub path_len: u32,
+    /// Bytes of the path of the file that runs (`bprm->interp`: the last `#!` interpreter), no NUL; 0 when the same.
+    pub interp_len: u32,
+    /// Bytes of argv in the tail, each argument ending in a NUL.
+    pub args_len: u32,
+    /// Name of the process after the exec.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// The end of a process: `sched_process_exit` of its last thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The process; the tid is that of the last thread.
+    pub header: Header,
+    /// Final counters; all 0 and not to be used with [`FLAG_NO_COUNTERS`].
+    pub counters: Counters,
+    /// Counters of the fork-time parent at this moment.
+    pub parent: Totals,
+    /// Page faults without I/O (`min_flt` of the leader, the last thread and the ended threads).
+    pub minor_faults: u64,
+    /// Page faults with I/O (`maj_flt`, likewise).
+    pub major_faults: u64,
+    /// As `wait4` reports it: low 7 bits the signal, bit 7 core dumped, bits 8 to 15 the exit code.
+    pub status: u32,
+    /// System call number the last thread is in; `u32::MAX` when none.
+    pub syscall: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Parent as the kernel names it now (`real_parent`).
+    pub real_parent_tgid: u32,
+    /// Name of the process's leader.
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// `sched_process_free` of a leader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Free {
+    /// The process; `ktime_ns` is later than the reap.
+    pub header: Header,
+    /// Its last parent: only that process could reap it.
+    pub real_parent_tgid: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// `sys_exit` of wait4 or waitid that returned a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    /// The process that waited.
+    pub header: Header,
+    /// The pid it was given, in its own pid namespace.
+    pub pid: u32,
+    /// Non-zero when the caller's pid namespace is the initial one, so that `pid` is global.
+    pub initial_pid_ns: u32,
+}
+
+/// `sys_exit` of execve or execveat with an error. Tail: `path_len` bytes of the path as given.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecFailed {
+    /// The process.
+    pub header: Header,
+    /// Error number, positive.
+    pub errno: u32,
+    /// Bytes of the path, no NUL; 0 when it could not be read.
+    pub path_len: u32,
+}
+
+/// `sys_exit` of fork, vfork, clone or clone3 with an error.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForkFailed {
+    /// The process.
+    pub header: Header,
+    /// Error number, positive.
+    pub errno: u32,
+    /// System call number.
+    pub syscall: u32,
+}
+
+/// What the kernel side keeps of a live process: the value of the map `PROCESSES`, keyed by tgid.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// `start_boottime` of the leader; 0 while not known (the process was there before us).
+    pub start_time_ns: u64,
+    /// CLONE_* flags it was born with.
+    pub clone_flags: u64,
+    /// `start_boottime` of the fork-time parent's leader.
+    pub parent_start_time_ns: u64,
+    /// Fork-time parent; 0 when it was there before us.
+    pub parent_tgid: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Its counters.
+    pub counters: Counters,
+}
+
+/// Counts of one CPU; an element of the map `STATS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Events of each [`Kind`] that were to be recorded.
+    pub seen: [u64; KINDS],
+    /// Those that were put into the ring.
+    pub submitted: [u64; KINDS],
+    /// Those that found the ring full.
+    pub ring_full: [u64; KINDS],
+    /// Processes that found the map `PROCESSES` full: no counters for them.
+    pub process_full: u64,
+    /// Faults that found the map `THREADS` full: not counted.
+    pub thread_full: u64,
+    /// Faults counted for a thread whose process had left the table: not on any timeline.
+    pub late: u64,
+}
+
+macro_rules! wire {
+    ($($name:ident = $size:expr),* $(,)?) => { $(
+        // SAFETY: `repr(C)`, integers and arrays only; the size assert proves there is no padding.
+        unsafe impl Wire for $name {}
+        const _: () = assert!(size_of::<$name>() == $size);
+    )* };
+}
+
+/// Bytes of a [`Header`].
+const H: usize = 6 * 4 + 2 * 8;
+wire! {
+    Header = H,
+    Fork = H + 5 * 8 + 32 + 8 * 4 + COMM_BYTES,
+    Exec = H + 8 + 2 * 32 + 8 * 4 + COMM_BYTES,
+    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + 4 * 4 + COMM_BYTES,
+    Free = H + 8,
+    Wait = H + 8,
+    ExecFailed = H + 8,
+    ForkFailed = H + 8,
+    Process = 4 * 8 + size_of::<Counters>(),
+    Stats = (3 * KINDS + 3) * 8,
+}

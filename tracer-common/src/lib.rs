@@ -1,0 +1,33 @@
+//! What the eBPF programs and the daemon share: the wire records, the counters, the offsets of
+//! kernel fields and the load-time settings.
+//!
+//! Everything here is plain data with a fixed layout. A change of layout is caught at compile time
+//! by the size asserts beside each struct.
+#![no_std]
+
+pub mod counter;
+pub mod event;
+pub mod offsets;
+pub mod settings;
+
+/// Marks a struct that may cross between the kernel and the daemon as bytes.
+///
+/// # Safety
+/// The type is `repr(C)`, holds only integers and arrays of them, and has no padding, so that every
+/// bit pattern is a value and no uninitialised byte is ever read.
+pub unsafe trait Wire: Copy {}
+
+/// Reads a `T` from the start of `bytes`; `None` when they are too few.
+pub fn read<T: Wire>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the length was checked, the read is unaligned, and every bit pattern is a `T`.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The bytes of `value`.
+pub fn bytes<T: Wire>(value: &T) -> &[u8] {
+    // SAFETY: `T` has no padding, so all of its bytes are initialised.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+}

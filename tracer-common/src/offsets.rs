@@ -1,0 +1,133 @@
+//! Where the kernel keeps the fields that the eBPF programs read.
+//!
+//! The daemon resolves each from the running kernel's BTF and writes the struct into the object's
+//! `.rodata` before it is loaded, where the verifier folds it into constants and checks each typed
+//! load against the kernel's own types. A field that the kernel does not have is [`MISSING`].
+
+/// The value of an offset whose field does not exist.
+pub const MISSING: u32 = u32::MAX;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident = $of:literal $path:literal,)*) => {
+        /// Byte offsets into kernel structs, or sizes of them.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets { $($(#[$doc])* pub $field: u32,)* }
+
+        /// Number of offsets.
+        pub const OFFSETS: usize = [$($of),*].len();
+        const _: () = assert!(size_of::<Offsets>() == OFFSETS * 4);
+
+        /// For each offset in order: its name, the kernel struct, and the member; more than one
+        /// member, parted by `|`, where kernels name it differently; an empty one is the size.
+        pub const SOURCES: [(&str, &str, &str); OFFSETS] = [$((stringify!($field), $of, $path)),*];
+
+        impl Offsets {
+            /// Nothing is known yet.
+            pub const NONE: Self = Self { $($field: MISSING,)* };
+
+            /// From values in the order of [`SOURCES`].
+            pub const fn from_array(a: [u32; OFFSETS]) -> Self {
+                let [$($field),*] = a;
+                Self { $($field,)* }
+            }
+        }
+    };
+}
+
+offsets! {
+    /// Thread id.
+    task_pid = "task_struct" "pid",
+    /// Process id.
+    task_tgid = "task_struct" "tgid",
+    /// Start in ns since boot; `real_start_time` before 5.5.
+    task_start_boottime = "task_struct" "start_boottime|real_start_time",
+    /// The parent, in whose list of children it is.
+    task_real_parent = "task_struct" "real_parent",
+    /// First thread of the process.
+    task_group_leader = "task_struct" "group_leader",
+    /// Exit status in the form of wait4.
+    task_exit_code = "task_struct" "exit_code",
+    /// Name.
+    task_comm = "task_struct" "comm",
+    /// Memory; null for kernel threads.
+    task_mm = "task_struct" "mm",
+    /// Shared by the threads of a process.
+    task_signal = "task_struct" "signal",
+    /// Credentials in force.
+    task_cred = "task_struct" "cred",
+    /// Lowest address of the kernel stack.
+    task_stack = "task_struct" "stack",
+    /// `struct pid` of the thread.
+    task_thread_pid = "task_struct" "thread_pid",
+    /// Faults without I/O of this thread.
+    task_min_flt = "task_struct" "min_flt",
+    /// Faults with I/O of this thread.
+    task_maj_flt = "task_struct" "maj_flt",
+    /// Above 0 while faults must not be handled.
+    task_pagefault_disabled = "task_struct" "pagefault_disabled",
+    /// Bit 1 (TS_COMPAT): in a 32-bit system call.
+    task_thread_status = "task_struct" "thread_info.status",
+    /// Threads that have not ended.
+    signal_live = "signal_struct" "live",
+    /// SIGNAL_GROUP_EXIT is bit 2.
+    signal_flags = "signal_struct" "flags",
+    /// Exit status of the process when it ended as a group.
+    signal_group_exit_code = "signal_struct" "group_exit_code",
+    /// Faults without I/O of ended threads.
+    signal_min_flt = "signal_struct" "min_flt",
+    /// Faults with I/O of ended threads.
+    signal_maj_flt = "signal_struct" "maj_flt",
+    /// Effective user id.
+    cred_euid = "cred" "euid",
+    /// Effective group id.
+    cred_egid = "cred" "egid",
+    /// Nesting of the pid namespace.
+    pid_level = "pid" "level",
+    /// First element of the numbers, one for each level.
+    pid_numbers = "pid" "numbers",
+    /// The pid at that level.
+    upid_nr = "upid" "nr",
+    /// Bytes of an element of `pid.numbers`.
+    upid_size = "upid" "",
+    /// Page directory, a direct-map address.
+    mm_pgd = "mm_struct" "pgd",
+    /// Bytes of page tables (an atomic).
+    mm_pgtables_bytes = "mm_struct" "pgtables_bytes",
+    /// Start of argv in user memory.
+    mm_arg_start = "mm_struct" "arg_start",
+    /// End of argv.
+    mm_arg_end = "mm_struct" "arg_end",
+    /// Readers and the writer of the memory map's lock.
+    mm_lock_count = "mm_struct" "mmap_lock.count",
+    /// Task that holds it for writing, with flags in the low bits.
+    mm_lock_owner = "mm_struct" "mmap_lock.owner",
+    /// Non-zero when AMD's INVLPGB flushes for this memory (6.15): no flush event then.
+    mm_global_asid = "mm_struct" "context.global_asid",
+    /// Path as given.
+    bprm_filename = "linux_binprm" "filename",
+    /// Path of what runs it.
+    bprm_interp = "linux_binprm" "interp",
+    /// Arguments.
+    bprm_argc = "linux_binprm" "argc",
+    /// User instruction pointer.
+    regs_ip = "pt_regs" "ip",
+    /// System call number, or -1 in an exception.
+    regs_orig_ax = "pt_regs" "orig_ax",
+    /// First argument of a system call.
+    regs_di = "pt_regs" "di",
+    /// Second argument.
+    regs_si = "pt_regs" "si",
+    /// Third argument.
+    regs_dx = "pt_regs" "dx",
+    /// Fourth argument.
+    regs_r10 = "pt_regs" "r10",
+    /// Bytes of `struct pt_regs`.
+    regs_size = "pt_regs" "",
+    /// Owner of a page: anonymous, KSM, or a file's mapping.
+    page_mapping = "page" "mapping",
+    /// Head of a compound page, or a mask that finds it (7.x).
+    page_compound = "page" "compound_head|compound_info",
+    /// Bytes of `struct page`.
+    page_size = "page" "",
+}

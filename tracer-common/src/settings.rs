@@ -1,0 +1,84 @@
+//! What the daemon tells the eBPF programs: constants before the load, and the calibration after it.
+
+use crate::Wire;
+
+/// Constants of a load, in `.rodata`: the verifier drops the branches that they exclude.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Non-zero: only processes in the map `PROCESSES` and their descendants are traced.
+    pub tree: u32,
+    /// Non-zero: the current task can be read through typed loads (`bpf_get_current_task_btf`, 5.11,
+    /// and `bpf_task_pt_regs`, 5.15); else through `bpf_probe_read_kernel`.
+    pub typed_current: u32,
+    /// Bytes of a kernel stack (THREAD_SIZE), used when `typed_current` is 0.
+    pub stack_bytes: u32,
+    /// Bytes waiting in the ring at which the reader is woken.
+    pub watermark_bytes: u32,
+    /// Pid of the daemon: in a tree, its children are roots while [`Control::adopt`] is set.
+    pub self_tgid: u32,
+}
+
+// SAFETY: `repr(C)` and u32 only.
+unsafe impl Wire for Settings {}
+const _: () = assert!(size_of::<Settings>() == 20);
+
+/// [`Control::flags`]: page tables can be walked, the other fields are valid.
+pub const CAN_WALK: u32 = 1 << 0;
+/// [`Control::flags`]: five levels of page tables.
+pub const FIVE_LEVELS: u32 = 1 << 1;
+/// [`Control::flags`]: `tlb_flush` is attached and was seen to fire.
+pub const HAS_FLUSH: u32 = 1 << 2;
+/// [`Control::flags`]: `mm_page_alloc` is attached and was seen to fire.
+pub const HAS_ALLOC: u32 = 1 << 3;
+
+/// What was found out on the running kernel, in the map `CONTROL`; written by the daemon only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Kernel address of physical address 0 (the direct map).
+    pub page_offset: u64,
+    /// Kernel address of the `struct page` of frame 0.
+    pub vmemmap: u64,
+    /// Frame of the shared zero page.
+    pub zero_pfn: u64,
+    /// `CAN_WALK` and the like.
+    pub flags: u32,
+    /// Non-zero: children of the daemon are adopted as roots of the tree.
+    pub adopt: u32,
+}
+
+// SAFETY: `repr(C)`, three u64 and two u32.
+unsafe impl Wire for Control {}
+const _: () = assert!(size_of::<Control>() == 32);
+
+/// The calibration's question and its answers, in the map `CALIBRATION`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calibration {
+    /// In: process that asks; 0 is nobody.
+    pub tgid: u32,
+    /// In: first candidate, in GiB below the page directory.
+    pub first_gib: u32,
+    /// In: user address of a page that holds `magic`.
+    pub address: u64,
+    /// In: its physical address.
+    pub physical: u64,
+    /// In: what it holds; never 0.
+    pub magic: u64,
+    /// Out: the direct map's address.
+    pub page_offset: u64,
+    /// Out: page-table levels (4 or 5) with which the walk found `physical`.
+    pub levels: u32,
+    /// In: process whose next page allocation is recorded.
+    pub alloc_tgid: u32,
+    /// Out: the `struct page` that was allocated.
+    pub page: u64,
+}
+
+// SAFETY: `repr(C)`, every field naturally aligned without a gap.
+unsafe impl Wire for Calibration {}
+const _: () = assert!(size_of::<Calibration>() == 56);
+
+/// Candidates tried in one run of the calibration.
+pub const GIB_PER_RUN: u32 = 32;

@@ -1,0 +1,113 @@
+//! A page is allocated: for the fault in progress, for a pinning call, or by fork.
+//!
+//! `mm_page_alloc(struct page *page, unsigned int order, gfp_t gfp_flags, int migratetype)`
+//! (include/trace/events/kmem.h) is passed by every allocation of the host, so the flags are looked at
+//! first.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::counter;
+
+use crate::{
+    kernel::{Pointer as _, Task, argument, current_ids, setting},
+    maps,
+};
+
+// include/linux/gfp_types.h; the numbers of these bits are the same from 5.10 to 7.2.
+const GFP_HIGHMEM: u32 = 0x2;
+const GFP_HARDWALL: u32 = 0x10_0000;
+const GFP_ACCOUNT: u32 = 0x40_0000;
+const GFP_NOWARN: u32 = 0x2000;
+const GFP_NORETRY: u32 = 0x1_0000;
+const GFP_ZERO: u32 = 0x100;
+
+/// ptrace(2) and process_vm_writev(2) write to the memory of others.
+const PTRACE: u64 = 101;
+const PROCESS_VM_WRITEV: u64 = 311;
+/// PTRACE_POKETEXT and PTRACE_POKEDATA.
+const POKE: core::ops::RangeInclusive<u64> = 4..=5;
+
+/// True for the flags with which a user's page is allocated: not a pipe's (accounted), not one of
+/// read-ahead or of a huge page (may fail quietly).
+#[inline(always)]
+pub(crate) const fn is_user_page(gfp: u32) -> bool {
+    let mask = GFP_HIGHMEM | GFP_HARDWALL | GFP_ACCOUNT | GFP_NOWARN | GFP_NORETRY;
+    gfp & mask == GFP_HIGHMEM | GFP_HARDWALL
+}
+
+/// Notes the page for the fault in progress, or counts what it was allocated for.
+#[btf_tracepoint(function = "mm_page_alloc")]
+pub fn mm_page_alloc(ctx: BtfTracePointContext) -> i32 {
+    let order: u32 = ctx.arg(1);
+    let gfp: u32 = ctx.arg(2);
+    if order == 0 && is_user_page(gfp) {
+        allocated(argument(&ctx, 0).address(), gfp & GFP_ZERO != 0);
+    }
+    0
+}
+
+#[inline(always)]
+fn allocated(page: u64, zeroed: bool) {
+    if page == 0 {
+        return;
+    }
+    let (tgid, tid) = current_ids();
+    let known = maps::thread(tid);
+    let task = Task::current();
+    let regs = task.user_regs();
+    let Some(mm) = task.mm() else { return };
+    if let Some(state) = known {
+        // SAFETY: a map value; only its own thread works on it.
+        let t = unsafe { &mut *state };
+        if t.is_inside(regs) {
+            if !t.was_present()
+                && t.allocated == 0
+                && t.allocated_zeroed == 0
+                && let Some(control) = maps::control()
+            {
+                let entry = t.walk(control, Some(mm));
+                t.entry = entry.value;
+                t.level = entry.level;
+            }
+            if zeroed {
+                t.allocated_zeroed = 1;
+            } else {
+                t.allocated = 1;
+            }
+            t.page = page;
+            return;
+        }
+    }
+    if setting!(tree) != 0 && maps::process(tgid).is_none() {
+        return;
+    }
+    let lock = mm.lock_count();
+    let call = regs.orig_ax();
+    if lock & 1 != 0 {
+        // Held for writing by this thread: dup_mmap copies a pinned page for the child.
+        if !zeroed
+            && mm.lock_owner() == task.0.address()
+            && let Some(state) = maps::thread_or_new(tid)
+        {
+            // SAFETY: as above.
+            unsafe { (*state).eager_copies += 1 };
+        }
+    } else if lock >> 8 != 0 {
+        // Held for reading outside a fault: get_user_pages. In an exception it is a fault of another kind.
+        if call != u64::MAX
+            && let Some(state) = maps::thread_or_new(tid)
+        {
+            // SAFETY: as above.
+            let t = unsafe { &mut *state };
+            if zeroed {
+                t.gup_zeroed = 1;
+            } else {
+                t.gup = 1;
+            }
+        }
+    } else if !zeroed
+        && (call == PROCESS_VM_WRITEV || (call == PTRACE && POKE.contains(&regs.di())))
+        && let Some(entry) = maps::current_process()
+    {
+        maps::count(entry, counter::REMOTE, 1);
+    }
+}

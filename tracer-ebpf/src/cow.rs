@@ -1,0 +1,265 @@
+//! What became of a write fault: the state of each thread's last one, and how it is settled.
+//!
+//! A fault starts in `fault`; the page it gets is seen in `alloc`; the copy is committed in `flush`; a
+//! refusal is seen in `signal`. What none of them decided is settled from the page tables when the
+//! thread's next fault begins, or at its exec or exit. `docs/cow.md` tells why this is exact.
+
+use tracer_common::{
+    counter::{self, Class, HUGE_BYTES, Mode},
+    settings::{Control, HAS_ALLOC, HAS_FLUSH},
+};
+
+use crate::{
+    kernel::{Mm, Reached, Regs, Task},
+    maps,
+    page::{self, Entry, PageKind, UFFD_WP, WRITABLE},
+};
+
+/// Bits of a page fault's error code (arch/x86/include/asm/trap_pf.h).
+pub(crate) const EC_PRESENT: u32 = 1 << 0;
+pub(crate) const EC_WRITE: u32 = 1 << 1;
+
+/// Bytes of a huge page one level up (PMD).
+const PMD_BYTES: u64 = 2 << 20;
+/// Bytes of a huge page two levels up (PUD).
+const PUD_BYTES: u64 = 1 << 30;
+
+/// A thread's last write fault, and what it did outside of faults since.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// Address that was written to.
+    pub(crate) address: u64,
+    /// What mapped it when the fault began; for a page that was not present: when it was allocated.
+    pub(crate) entry: u64,
+    /// User instruction and system call number during the fault: together they tell it from later ones.
+    pub(crate) ip: u64,
+    pub(crate) orig_ax: u64,
+    /// The `struct page` that was allocated last in the fault.
+    pub(crate) page: u64,
+    /// Top of the page tables it was looked up in.
+    pub(crate) pgd: u64,
+    /// Error code of the fault.
+    pub(crate) error_code: u32,
+    /// Pages that the fork in progress had to copy.
+    pub(crate) eager_copies: u32,
+    /// Non-zero from the beginning of a fault until it is settled.
+    pub(crate) open: u8,
+    /// Level of `entry`.
+    pub(crate) level: u8,
+    /// [`PageKind`] of the page behind `entry`.
+    pub(crate) kind: u8,
+    /// [`Mode`] of the fault.
+    pub(crate) mode: u8,
+    /// Non-zero when a page was allocated in the fault, to be filled or zeroed.
+    pub(crate) allocated: u8,
+    pub(crate) allocated_zeroed: u8,
+    /// Non-zero when a page was allocated outside a fault under a read-held mmap_lock (get_user_pages).
+    pub(crate) gup: u8,
+    pub(crate) gup_zeroed: u8,
+    /// Non-zero when the thread forked since, which makes pages read-only again.
+    pub(crate) forked: u8,
+    /// Non-zero when a huge mapping was flushed: split, or replaced.
+    pub(crate) split: u8,
+    /// Non-zero when a small page out of a huge mapping was copied.
+    pub(crate) small: u8,
+    pub(crate) reserved: [u8; 5],
+}
+
+impl Thread {
+    /// Nothing happened yet.
+    pub(crate) const NEW: Self = Self {
+        address: 0,
+        entry: 0,
+        ip: 0,
+        orig_ax: 0,
+        page: 0,
+        pgd: 0,
+        error_code: 0,
+        eager_copies: 0,
+        open: 0,
+        level: 0,
+        kind: PageKind::Unknown as u8,
+        mode: 0,
+        allocated: 0,
+        allocated_zeroed: 0,
+        gup: 0,
+        gup_zeroed: 0,
+        forked: 0,
+        split: 0,
+        small: 0,
+        reserved: [0; 5],
+    };
+
+    pub(crate) const fn was_present(&self) -> bool {
+        self.error_code & EC_PRESENT != 0
+    }
+    pub(crate) const fn is_kind(&self, kind: PageKind) -> bool {
+        self.kind == kind as u8
+    }
+    /// What maps the fault's address now.
+    #[inline(always)]
+    pub(crate) fn walk(&mut self, control: &Control, mm: Option<Mm<Reached>>) -> Entry {
+        page::walk(control, mm, &raw mut self.pgd, self.address)
+    }
+    /// True while the thread is still inside its last fault, not in a later system call or program step.
+    #[inline(always)]
+    pub(crate) fn is_inside(&self, regs: Regs<Reached>) -> bool {
+        self.open != 0 && regs.ip() == self.ip && regs.orig_ax() == self.orig_ax
+    }
+}
+
+#[inline(always)]
+fn add(counter: u32, by: u64) {
+    match maps::current_process() {
+        Some(entry) => maps::count(entry, counter, by),
+        None => {
+            if let Some(stats) = maps::stats() {
+                // SAFETY: a map value.
+                maps::atomic_add(unsafe { &raw mut (*stats).late }, by);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_class(t: &Thread, class: Class) {
+    let mode = if t.mode == Mode::Kernel as u8 { Mode::Kernel } else { Mode::User };
+    add(counter::index(class, mode), 1);
+}
+
+/// The fault ended in a new page: counts what it replaced.
+#[inline(always)]
+pub(crate) fn commit(t: &mut Thread) {
+    if t.split != 0 {
+        add(counter::SPLIT, 1);
+    }
+    let class = if t.level >= 2 && t.small == 0 {
+        if t.is_kind(PageKind::Zero) {
+            Class::HugeZero
+        } else {
+            add(HUGE_BYTES, if t.level == 2 { PMD_BYTES } else { PUD_BYTES });
+            Class::Huge
+        }
+    } else if !t.was_present() {
+        Class::Swap
+    } else if t.is_kind(PageKind::Zero)
+        || (t.is_kind(PageKind::Unknown) && t.allocated_zeroed != 0 && t.allocated == 0)
+    {
+        Class::Zero
+    } else if t.is_kind(PageKind::Ksm) {
+        Class::Ksm
+    } else if t.is_kind(PageKind::File) {
+        Class::File
+    } else {
+        Class::Anon
+    };
+    add_class(t, class);
+    t.open = 0;
+}
+
+/// Settles a fault that no event decided. `gone`: the memory it happened in is no longer there.
+#[inline(always)]
+pub(crate) fn settle(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gone: bool) {
+    if t.open == 0 {
+        return;
+    }
+    t.open = 0;
+    if t.was_present() {
+        settle_protected(t, control, mm, gone);
+    } else {
+        settle_absent(t, control, mm, gone);
+    }
+}
+
+/// A fault on a page that was not there.
+#[inline(always)]
+fn settle_absent(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gone: bool) {
+    if t.allocated != 0 && t.entry == 0 {
+        if gone {
+            // A copy of a private file page, or a page for the file itself: the former is usual.
+            add(counter::UNSURE, 1);
+            return add_class(t, Class::FileFirst);
+        }
+        let now = t.walk(control, mm);
+        if now.level == 1 && now.is_present() && page::kind(control, now) == PageKind::Anon {
+            return add_class(t, Class::FileFirst);
+        }
+        return add(counter::FILL, 1);
+    }
+    add(if t.allocated_zeroed != 0 { counter::DEMAND_ZERO } else { counter::FILL }, 1);
+}
+
+/// A fault on a page that was there but could not be written.
+#[inline(always)]
+fn settle_protected(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gone: bool) {
+    let now = if gone { Entry::NONE } else { t.walk(control, mm) };
+    let before = Entry { value: t.entry, level: t.level };
+    if t.allocated != 0 || t.allocated_zeroed != 0 {
+        // No flush was seen, as when another CPU's request flushed first: is ours the page that is mapped?
+        let ours = if gone {
+            mm.is_some_and(Mm::has_global_asid)
+        } else {
+            now.level == 1 && now.is_present() && page::page_address(control, now) == t.page
+        };
+        if !ours {
+            return add(counter::LOST_RACE, 1);
+        }
+        if t.level >= 2 {
+            t.small = 1;
+        }
+        return commit(t);
+    }
+    if t.level >= 2 && t.split != 0 {
+        if now.level == t.level && now.is_present() && now.pfn() != before.pfn() {
+            t.split = 0;
+            return commit(t);
+        }
+        add(counter::SPLIT, 1);
+        return add(counter::LOST_RACE, 1);
+    }
+    if control.flags & HAS_ALLOC == 0
+        && (control.flags & HAS_FLUSH == 0 || mm.is_some_and(Mm::has_global_asid))
+        && now.is_present()
+        && before.value & WRITABLE == 0
+        && now.level == before.level
+        && now.pfn() != before.pfn()
+    {
+        return commit(t);
+    }
+    if before.value & WRITABLE != 0 {
+        return add(counter::SPURIOUS, 1);
+    }
+    if t.level == 1 && before.value & UFFD_WP != 0 {
+        return add(counter::UFFD, 1);
+    }
+    if t.forked == 0 && now.level == t.level && now.is_present() && now.value & WRITABLE == 0 {
+        return add(counter::FAILED, 1);
+    }
+    if t.is_kind(PageKind::File) {
+        add(counter::WRITE_NOTIFY, 1);
+    } else if t.level >= 2 {
+        add_class(t, Class::HugeReuse);
+    } else {
+        add_class(t, Class::Reuse);
+    }
+}
+
+/// The current thread ends, or its memory was replaced: settles its last fault and forgets it.
+#[inline(always)]
+pub(crate) fn end_thread(tid: u32, gone: bool) {
+    let (Some(state), Some(control)) = (maps::thread(tid), maps::control()) else { return };
+    // SAFETY: a map value; only its own thread works on it.
+    settle(unsafe { &mut *state }, control, Task::current().mm(), gone);
+    maps::drop_thread(tid);
+}
+
+/// The pages that the fork just done had to copy; and marks that pages became read-only.
+#[inline(always)]
+pub(crate) fn take_eager_copies(tid: u32) -> u32 {
+    let Some(state) = maps::thread(tid) else { return 0 };
+    // SAFETY: as in `end_thread`.
+    let t = unsafe { &mut *state };
+    t.forked = 1;
+    core::mem::take(&mut t.eager_copies)
+}

@@ -1,0 +1,118 @@
+//! Deaths.
+//!
+//! `sched_process_exit(struct task_struct *p)` (6.15 adds `bool group_dead`; include/trace/events/sched.h)
+//! runs in each thread that ends. `signal->live` is lowered before it, so it is 0 in the last one; in two
+//! that end at once it can be 0 in both: the daemon takes such a pair for one death.
+//! `sched_process_free(struct task_struct *p)` runs one RCU period after the reap.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::{
+    counter::{COUNTERS, Totals},
+    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_PARENT, Free, Kind},
+};
+
+use crate::{
+    cow,
+    exec::fork_parent_totals,
+    kernel::{Task, argument, setting},
+    maps, ring,
+};
+
+/// Settles the last fault of each thread; in the last one, reports the death with the final counters.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = Task(argument(&ctx, 0));
+    let tid = task.tid();
+    // Up to 6.15 the memory is given up before this tracepoint, later after it.
+    cow::end_thread(tid, task.mm().is_none());
+
+    let signal = task.signal();
+    if signal.live() != 0 {
+        return 0;
+    }
+    let tgid = task.tgid();
+    let entry = maps::process(tgid);
+    if entry.is_none() && setting!(tree) != 0 {
+        return 0;
+    }
+    let leader = task.leader();
+    let status = match signal.group_exit_code() {
+        Some(code) => code,
+        None => leader.exit_code(),
+    };
+    let parent = entry.and_then(fork_parent_totals);
+    let mut flags = 0;
+    if entry.is_none() {
+        flags |= FLAG_NO_COUNTERS;
+    }
+    if parent.is_none() {
+        flags |= FLAG_NO_PARENT;
+    }
+    if status & 0x80 != 0 {
+        flags |= FLAG_CORE;
+    }
+    let (mut minor, mut major) = signal.faults();
+    let (own_minor, own_major) = task.faults();
+    minor += own_minor;
+    major += own_major;
+    if tid != tgid {
+        // A leader that ended earlier is a zombie: its faults are still its own.
+        let (leader_minor, leader_major) = leader.faults();
+        minor += leader_minor;
+        major += leader_major;
+    }
+    ring::emit::<Exit>(Kind::Exit, |record| {
+        let (uid, _) = task.ids();
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            (*record).header =
+                ring::header(Kind::Exit, flags, tgid, tid, leader.start_time(), size_of::<Exit>() as u32);
+            match entry {
+                Some(entry) => (*record).counters = (*entry).counters,
+                None => (*record).counters = [0; COUNTERS],
+            }
+            (*record).parent = match parent {
+                Some(totals) => totals,
+                None => Totals::default(),
+            };
+            (*record).minor_faults = minor;
+            (*record).major_faults = major;
+            (*record).status = status;
+            (*record).syscall = Task::current().user_regs().orig_ax() as u32;
+            (*record).uid = uid;
+            (*record).real_parent_tgid = leader.real_parent().tgid();
+            leader.comm(&raw mut (*record).comm);
+        }
+    });
+    0
+}
+
+/// Drops the entry of a process that was reaped, and tells who could have reaped it.
+#[btf_tracepoint(function = "sched_process_free")]
+pub fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
+    let task = Task(argument(&ctx, 0));
+    let tgid = task.tgid();
+    if task.tid() != tgid {
+        return 0;
+    }
+    let start_time = task.start_time();
+    match maps::process(tgid) {
+        // SAFETY: a map value. 0: named by the daemon, and without children.
+        Some(entry) if matches!(unsafe { (*entry).start_time_ns }, known if known == start_time || known == 0) =>
+        {
+            maps::drop_process(tgid);
+        }
+        // The pid has a new owner already, or there never was an entry.
+        _ if setting!(tree) != 0 => return 0,
+        _ => {}
+    }
+    ring::emit::<Free>(Kind::Free, |record| {
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            (*record).header = ring::header(Kind::Free, 0, tgid, tgid, start_time, size_of::<Free>() as u32);
+            (*record).real_parent_tgid = task.real_parent().tgid();
+            (*record).reserved = 0;
+        }
+    });
+    0
+}

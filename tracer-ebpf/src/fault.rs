@@ -1,0 +1,73 @@
+//! The beginning of a page fault.
+//!
+//! `page_fault_user` and `page_fault_kernel(unsigned long address, struct pt_regs *regs, unsigned long
+//! error_code)` (arch/x86/include/asm/trace/exceptions.h; include/trace/events/exceptions.h from 6.15)
+//! run with interrupts off.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::counter::Mode;
+
+use crate::{
+    cow::{self, EC_PRESENT, EC_WRITE, Thread},
+    kernel::{Regs, Task, argument, current_ids, setting},
+    maps, page,
+};
+
+/// A fault taken in user mode.
+#[btf_tracepoint(function = "page_fault_user")]
+pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    let regs = Regs(argument(&ctx, 1));
+    begin(ctx.arg(0), ctx.arg::<u64>(2) as u32, Mode::User, || (regs.ip(), regs.orig_ax()));
+    0
+}
+
+/// A fault taken in kernel mode, as when read(2) writes to the user's buffer.
+#[btf_tracepoint(function = "page_fault_kernel")]
+pub fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
+    begin(ctx.arg(0), ctx.arg::<u64>(2) as u32, Mode::Kernel, || {
+        let regs = Task::current().user_regs();
+        (regs.ip(), regs.orig_ax())
+    });
+    0
+}
+
+/// Settles the thread's fault before, and remembers this one if it is a write.
+#[inline(always)]
+fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, u64)) {
+    if (address as i64) < 0 {
+        return;
+    }
+    let task = Task::current();
+    if mode as u32 == Mode::Kernel as u32 && task.faults_disabled() {
+        return;
+    }
+    let (tgid, tid) = current_ids();
+    let known = maps::thread(tid);
+    if error_code & EC_WRITE == 0 && known.is_none() {
+        return;
+    }
+    let Some(control) = maps::control() else { return };
+    let state = match known {
+        Some(state) => state,
+        None if setting!(tree) != 0 && maps::process(tgid).is_none() => return,
+        None => match maps::thread_or_new(tid) {
+            Some(state) => state,
+            None => return,
+        },
+    };
+    // SAFETY: a map value; only its own thread works on it.
+    let t: &mut Thread = unsafe { &mut *state };
+    cow::settle(t, control, task.mm(), false);
+    if error_code & EC_WRITE == 0 {
+        return;
+    }
+    let (ip, orig_ax) = context();
+    let eager_copies = t.eager_copies;
+    *t = Thread { address, ip, orig_ax, error_code, mode: mode as u8, eager_copies, open: 1, ..Thread::NEW };
+    if error_code & EC_PRESENT != 0 {
+        let entry = t.walk(control, task.mm());
+        t.entry = entry.value;
+        t.level = entry.level;
+        t.kind = page::kind(control, entry) as u8;
+    }
+}

@@ -1,0 +1,76 @@
+//! The commit of a copy.
+//!
+//! `tlb_flush(int reason, unsigned long pages)` (include/trace/events/tlb.h): wp_page_copy() and hugetlb_wp()
+//! flush the old entry inside the page-table lock, only after they have seen that nobody was faster
+//! (mm/memory.c). A reuse, a refusal and a lost race do not flush.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::{
+    counter,
+    settings::{CAN_WALK, HAS_ALLOC},
+};
+
+use crate::{
+    cow,
+    kernel::{Task, current_ids},
+    maps,
+    page::PROT_NONE,
+};
+
+/// TLB_LOCAL_MM_SHOOTDOWN (include/linux/mm_types.h).
+const LOCAL_MM_SHOOTDOWN: u32 = 3;
+
+/// Commits the fault in progress if this flush is its last step.
+#[btf_tracepoint(function = "tlb_flush")]
+pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
+    let reason: u32 = ctx.arg(0);
+    if reason != LOCAL_MM_SHOOTDOWN {
+        return 0;
+    }
+    let (_, tid) = current_ids();
+    let (Some(state), Some(control)) = (maps::thread(tid), maps::control()) else { return 0 };
+    // SAFETY: a map value; only its own thread works on it.
+    let t = unsafe { &mut *state };
+    let task = Task::current();
+    if t.open == 0 {
+        if t.gup | t.gup_zeroed != 0 {
+            let lock = task.mm().map_or(0, crate::kernel::Mm::lock_count);
+            if lock & 1 == 0
+                && lock >> 8 != 0
+                && let Some(entry) = maps::current_process()
+            {
+                let counter = if t.gup != 0 { counter::GUP } else { counter::GUP_ZERO };
+                maps::count(entry, counter, 1);
+            }
+            t.gup = 0;
+            t.gup_zeroed = 0;
+        }
+        return 0;
+    }
+    if !t.is_inside(task.user_regs()) {
+        return 0;
+    }
+    if t.was_present() {
+        if t.level == 1 || control.flags & CAN_WALK == 0 {
+            // A flush before the allocation is reclaim's.
+            if control.flags & HAS_ALLOC == 0 || t.allocated | t.allocated_zeroed != 0 {
+                cow::commit(t);
+            }
+        } else if t.walk(control, task.mm()).level == 1 {
+            // The huge mapping is a table by now: one small page was copied.
+            t.small = 1;
+            cow::commit(t);
+        } else if ctx.arg::<u64>(1) == 1 {
+            cow::commit(t);
+        } else {
+            t.split = 1;
+        }
+    } else if t.entry != 0 && t.entry & PROT_NONE == 0 && t.allocated != 0 {
+        // It was a swap entry and is cleared at this moment: read back, then copied.
+        let now = t.walk(control, task.mm());
+        if now.value == 0 && now.level == 1 {
+            cow::commit(t);
+        }
+    }
+    0
+}

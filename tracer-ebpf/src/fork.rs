@@ -1,0 +1,131 @@
+//! Births.
+//!
+//! `task_newtask(struct task_struct *task, unsigned long clone_flags)` (include/trace/events/task.h) knows
+//! the flags; `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
+//! (include/trace/events/sched.h) follows it in the same thread. Both run in the parent, before the child
+//! is woken. io_uring and vhost workers pass the first only; they are threads.
+
+use aya_ebpf::{
+    helpers::generated::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use aya_log_ebpf::warn;
+use tracer_common::{
+    counter::{self, Totals},
+    event::{FLAG_NO_COUNTERS, FLAG_NO_PARENT, Fork, Kind},
+};
+
+use crate::{
+    cow,
+    kernel::{Task, argument, current_ids, setting},
+    maps, ring,
+};
+
+/// CLONE_THREAD (include/uapi/linux/sched.h).
+const CLONE_THREAD: u64 = 0x0001_0000;
+/// The lowest byte of the flags of clone(2) is the signal sent at exit.
+const CSIGNAL: u64 = 0xff;
+
+/// Enters the child into the table, or counts a thread on its process.
+#[btf_tracepoint(function = "task_newtask")]
+pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
+    let child = Task(argument(&ctx, 0));
+    let clone_flags: u64 = ctx.arg(1);
+    let parent = maps::current_process();
+    if clone_flags & CLONE_THREAD != 0 {
+        if let Some(entry) = parent {
+            maps::count(entry, counter::THREADS, 1);
+        }
+        return 0;
+    }
+    let (parent_tgid, _) = current_ids();
+    if setting!(tree) != 0 && parent.is_none() && !adopts(parent_tgid) {
+        return 0;
+    }
+    let parent_start = Task::current().leader().start_time();
+    if let Some(entry) = parent {
+        // Named by the daemon, which knows only the clock tick.
+        // SAFETY: a map value.
+        unsafe { (*entry).start_time_ns = parent_start };
+    }
+    if !maps::enter_process(child, clone_flags & !CSIGNAL, parent_tgid, parent_start) {
+        warn!(&ctx, "no room in the table for process {}", child.tgid());
+    }
+    0
+}
+
+/// True when the daemon is spawning the root of the tree.
+#[inline(always)]
+fn adopts(parent_tgid: u32) -> bool {
+    parent_tgid == setting!(self_tgid) && maps::control().is_some_and(|c| c.adopt != 0)
+}
+
+/// Reports the birth of a process, with what fork did and what its parent had copied until now.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child = Task(argument(&ctx, 1));
+    let tgid = child.tgid();
+    if child.tid() != tgid {
+        return 0;
+    }
+    let entry = maps::process(tgid);
+    if entry.is_none() && setting!(tree) != 0 {
+        return 0;
+    }
+    let (parent_tgid, parent_tid) = current_ids();
+    let parent_entry = maps::process(parent_tgid);
+    let eager_copies = cow::take_eager_copies(parent_tid);
+    if let Some(parent) = parent_entry
+        && eager_copies > 0
+    {
+        maps::count(parent, counter::EAGER, u64::from(eager_copies));
+    }
+    let current = Task::current();
+    let (child_mm, own_mm) = (child.mm(), current.mm());
+    let shares_mm = match (child_mm, own_mm) {
+        (Some(child), Some(own)) => child.address() == own.address(),
+        _ => false,
+    };
+    let mut flags = 0;
+    if entry.is_none() {
+        flags |= FLAG_NO_COUNTERS;
+    }
+    if parent_entry.is_none() {
+        flags |= FLAG_NO_PARENT;
+    }
+    ring::emit::<Fork>(Kind::Fork, |record| {
+        let (uid, gid) = child.ids();
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            (*record).header =
+                ring::header(Kind::Fork, flags, tgid, tgid, child.start_time(), size_of::<Fork>() as u32);
+            (*record).vpid = child.vpid(&raw mut (*record).parent_start_time_ns);
+            (*record).parent_start_time_ns = current.leader().start_time();
+            (*record).clone_flags = match entry {
+                Some(entry) => (*entry).clone_flags,
+                None => 0,
+            };
+            (*record).pgtable_bytes = match child_mm {
+                Some(mm) if !shares_mm => mm.pgtable_bytes(),
+                _ => 0,
+            };
+            (*record).cgroup_id = bpf_get_current_cgroup_id();
+            (*record).eager_copies = u64::from(eager_copies);
+            (*record).parent = match parent_entry {
+                Some(parent) => Totals::of(&(*parent).counters),
+                None => Totals::default(),
+            };
+            (*record).parent_tgid = parent_tgid;
+            (*record).parent_tid = parent_tid;
+            (*record).real_parent_tgid = child.real_parent().tgid();
+            (*record).syscall = match own_mm {
+                Some(_) => current.user_regs().orig_ax() as u32,
+                None => u32::MAX,
+            };
+            (*record).uid = uid;
+            (*record).gid = gid;
+            (*record).shares_mm = u32::from(shares_mm);
+            child.comm(&raw mut (*record).comm);
+        }
+    });
+    0
+}

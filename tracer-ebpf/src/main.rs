@@ -1,0 +1,34 @@
+//! The kernel side of `tracer`.
+//!
+//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`), failed calls and
+//! waits (`syscall`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
+//! Each program does a bounded amount of work: no loop outside the calibration, which runs once.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod alloc;
+mod calibrate;
+mod cow;
+mod exec;
+mod exit;
+mod fault;
+mod flush;
+mod fork;
+mod kernel;
+mod maps;
+mod page;
+mod ring;
+mod signal;
+mod syscall;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // Never reached: code that can panic does not pass the verifier.
+    loop {}
+}
+
+/// What the kernel is told about the licence of these programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,193 @@
+//! The maps, one purpose each, all preallocated and bounded.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use tracer_common::{
+    counter::COUNTERS,
+    event::{Exec, ExecFailed, Process, Stats, TAIL_BYTES},
+    settings::{Calibration, Control},
+};
+
+use crate::{
+    cow::Thread,
+    kernel::{Pointer, Task, current_ids, setting},
+};
+
+/// The records, in the order of their reservation. The daemon sets the size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// The live processes by tgid, with their counters. Not an LRU map: that would drop live ones unseen.
+/// In a tree, membership here is the filter. The daemon sets the size.
+#[map]
+static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(32768, 0);
+
+/// The last write fault of each thread by tid, until it is settled. Gone when the thread ends.
+#[map]
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(65536, 0);
+
+/// Counts, one element per CPU; the daemon sets the number and maps it into its memory.
+#[map]
+static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What the daemon found out about this kernel.
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Questions and answers of the calibration.
+#[map]
+pub(crate) static CALIBRATION: Array<Calibration> = Array::with_max_entries(1, 0);
+
+/// New values for `PROCESSES`, kept zeroed so that a birth writes a few words only. Element 0 is for
+/// births, 1 for faults: a birth can be preempted by a fault on the same CPU.
+#[map]
+static NEWBORN: PerCpuArray<Process> = PerCpuArray::with_max_entries(2, 0);
+
+/// Records with a tail, built before they are put into the ring, because a reservation needs a
+/// constant size.
+#[map]
+static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
+
+/// A record with room for its tail.
+#[repr(C)]
+pub(crate) struct Tailed<T> {
+    pub(crate) body: T,
+    pub(crate) tail: [u8; TAIL_BYTES],
+}
+
+/// `*p += v`, safe against other CPUs and against preemption.
+#[inline(always)]
+pub(crate) fn atomic_add(p: *mut u64, v: u64) {
+    // SAFETY: the verifier has bounded `p`. `AtomicU64::fetch_add` does not exist on this target.
+    unsafe { core::arch::asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) p, v = in(reg) v) }
+}
+
+/// The counts of this CPU.
+#[inline(always)]
+pub(crate) fn stats() -> Option<*mut Stats> {
+    // SAFETY: a helper without arguments.
+    STATS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
+
+/// What the daemon found out; `None` never happens.
+#[inline(always)]
+pub(crate) fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
+}
+
+#[inline(always)]
+pub(crate) fn exec_scratch() -> Option<*mut Tailed<Exec>> {
+    EXEC_SCRATCH.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
+    EXEC_FAILED_SCRATCH.get_ptr_mut(0)
+}
+
+/// The entry of a process, if it has one.
+#[inline(always)]
+pub(crate) fn process(tgid: u32) -> Option<*mut Process> {
+    PROCESSES.get_ptr_mut(tgid)
+}
+
+/// The entry of the current process. One that was there before us gets it now, unless a tree is traced.
+#[inline(always)]
+pub(crate) fn current_process() -> Option<*mut Process> {
+    let (tgid, _) = current_ids();
+    if let Some(entry) = process(tgid) {
+        return Some(entry);
+    }
+    if setting!(tree) != 0 {
+        return None;
+    }
+    let new = NEWBORN.get_ptr_mut(1)?;
+    // SAFETY: a map value of this CPU; nothing else of this CPU runs here in between.
+    unsafe {
+        (*new).start_time_ns = Task::current().leader().start_time();
+    }
+    insert_process(tgid, new);
+    process(tgid)
+}
+
+/// Enters a newborn process; `false` when the table is full, which is counted.
+#[inline(always)]
+pub(crate) fn enter_process<P: Pointer>(
+    child: Task<P>,
+    clone_flags: u64,
+    parent_tgid: u32,
+    parent_start_time_ns: u64,
+) -> bool {
+    let Some(new) = NEWBORN.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a map value of this CPU; only births use element 0.
+    unsafe {
+        (*new).start_time_ns = child.start_time();
+        (*new).clone_flags = clone_flags;
+        (*new).parent_start_time_ns = parent_start_time_ns;
+        (*new).parent_tgid = parent_tgid;
+    }
+    insert_process(child.tgid(), new)
+}
+
+#[inline(always)]
+fn insert_process(tgid: u32, new: *const Process) -> bool {
+    // SAFETY: a map value that lives as long as the map.
+    let inserted = PROCESSES.insert(&tgid, unsafe { &*new }, 0).is_ok();
+    if !inserted && let Some(stats) = stats() {
+        // SAFETY: a map value.
+        atomic_add(unsafe { &raw mut (*stats).process_full }, 1);
+    }
+    inserted
+}
+
+/// Drops the entry of a process; `false` when there was none.
+#[inline(always)]
+pub(crate) fn drop_process(tgid: u32) -> bool {
+    PROCESSES.remove(&tgid).is_ok()
+}
+
+/// The state of a thread, if it has any.
+#[inline(always)]
+pub(crate) fn thread(tid: u32) -> Option<*mut Thread> {
+    THREADS.get_ptr_mut(tid)
+}
+
+/// The state of a thread, made if need be; a full table is counted.
+#[inline(always)]
+pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
+    if let Some(state) = thread(tid) {
+        return Some(state);
+    }
+    let _ = THREADS.insert(&tid, &Thread::NEW, 0);
+    let state = thread(tid);
+    if state.is_none()
+        && let Some(stats) = stats()
+    {
+        // SAFETY: a map value.
+        atomic_add(unsafe { &raw mut (*stats).thread_full }, 1);
+    }
+    state
+}
+
+/// Drops the state of a thread.
+#[inline(always)]
+pub(crate) fn drop_thread(tid: u32) {
+    let _ = THREADS.remove(&tid);
+}
+
+/// Adds to a counter of a process.
+#[inline(always)]
+pub(crate) fn count(entry: *mut Process, counter: u32, by: u64) {
+    if counter < COUNTERS as u32 {
+        // SAFETY: the index was checked.
+        atomic_add(unsafe { (&raw mut (*entry).counters).cast::<u64>().add(counter as usize) }, by);
+    }
+}

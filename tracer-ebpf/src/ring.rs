@@ -1,0 +1,104 @@
+//! Puts records into the ring and counts what became of them.
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_boot_ns};
+use tracer_common::event::{Header, Kind, TAIL_BYTES};
+
+use crate::{
+    kernel::setting,
+    maps::{EVENTS, Tailed, atomic_add, stats},
+};
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Seen,
+    Submitted,
+    RingFull,
+}
+
+#[inline(always)]
+fn tally(kind: Kind, fate: Fate) {
+    let Some(stats) = stats() else { return };
+    // SAFETY: a map value; `kind` is below KINDS.
+    let counts = unsafe {
+        match fate {
+            Fate::Seen => &raw mut (*stats).seen,
+            Fate::Submitted => &raw mut (*stats).submitted,
+            Fate::RingFull => &raw mut (*stats).ring_full,
+        }
+        .cast::<u64>()
+        .add(kind as usize)
+    };
+    atomic_add(counts, 1);
+}
+
+/// As [`wakeup`], asked before the record of `size` bytes is in the ring.
+#[inline(always)]
+fn wakeup_before(size: u64) -> u64 {
+    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
+    let mark = u64::from(setting!(watermark_bytes));
+    if waiting < mark && waiting + size >= mark { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+}
+
+/// Wakes the reader once for each watermark's worth of data: a wake-up costs ten times the record.
+/// The reader's tick collects what stays below.
+#[inline(always)]
+fn wakeup(size: u64) -> u64 {
+    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
+    let mark = u64::from(setting!(watermark_bytes));
+    if waiting >= mark && waiting.saturating_sub(size) < mark {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}
+
+/// The header of a record that is written now.
+#[inline(always)]
+pub(crate) fn header(kind: Kind, flags: u32, tgid: u32, tid: u32, start_time_ns: u64, size: u32) -> Header {
+    Header {
+        kind: kind as u32,
+        flags,
+        // SAFETY: helpers without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        tid,
+        tgid,
+        size,
+        // SAFETY: as above.
+        ktime_ns: unsafe { bpf_ktime_get_boot_ns() },
+        start_time_ns,
+    }
+}
+
+/// Reserves a record of fixed size, lets `fill` write all of it, and submits it.
+#[inline(always)]
+pub(crate) fn emit<T: tracer_common::Wire + 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+    tally(kind, Fate::Seen);
+    let Some(mut slot) = EVENTS.reserve::<T>(0) else {
+        tally(kind, Fate::RingFull);
+        return;
+    };
+    fill(slot.as_mut_ptr());
+    slot.submit(wakeup(size_of::<T>() as u64));
+    tally(kind, Fate::Submitted);
+}
+
+/// Copies a record with `tail_len` bytes of tail into the ring.
+#[inline(always)]
+pub(crate) fn emit_tailed<T: tracer_common::Wire>(kind: Kind, record: *const Tailed<T>, tail_len: u32) {
+    tally(kind, Fate::Seen);
+    let size = size_of::<T>() + tail_len as usize;
+    if size > size_of::<T>() + TAIL_BYTES {
+        return;
+    }
+    // SAFETY: the size was checked against the map value that holds the record.
+    let bytes = unsafe { core::slice::from_raw_parts(record.cast::<u8>(), size) };
+    let fate = match EVENTS.output::<[u8]>(bytes, wakeup_before(size as u64)) {
+        Ok(()) => Fate::Submitted,
+        Err(_) => Fate::RingFull,
+    };
+    tally(kind, fate);
+}

@@ -1,0 +1,133 @@
+//! Calls that failed, and waits: the optional set (`--hooks full`).
+//!
+//! `sys_exit(struct pt_regs *regs, long ret)` (include/trace/events/syscalls.h) is passed by every system
+//! call of the host, so the number is looked at first.
+
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_common::event::{ExecFailed, FLAG_PATH_CUT, ForkFailed, Kind, PATH_BYTES, Wait};
+
+use crate::{
+    kernel::{Regs, Task, Typed, argument, current_ids, setting},
+    maps, ring,
+};
+
+// arch/x86/entry/syscalls/syscall_64.tbl
+const CLONE: u64 = 56;
+const FORK: u64 = 57;
+const VFORK: u64 = 58;
+const EXECVE: u64 = 59;
+const WAIT4: u64 = 61;
+const WAITID: u64 = 247;
+const EXECVEAT: u64 = 322;
+const CLONE3: u64 = 435;
+
+/// WNOWAIT: the child stays a zombie (include/uapi/linux/wait.h).
+const WNOWAIT: u64 = 0x0100_0000;
+/// Offsets in the user's siginfo_t (include/uapi/asm-generic/siginfo.h): si_code and si_pid.
+const SI_CODE: u64 = 8;
+const SI_PID: u64 = 16;
+/// CLD_EXITED, CLD_KILLED and CLD_DUMPED are 1 to 3; above are stops and continues.
+const CLD_DUMPED: u32 = 3;
+
+/// Reports failed forks and execs, and processes that a wait call returned.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs = Regs(argument(&ctx, 0));
+    let ret: i64 = ctx.arg(1);
+    let nr = regs.orig_ax();
+    match nr {
+        CLONE | FORK | VFORK | CLONE3 if ret < 0 => {
+            if let Some((tgid, tid, start)) = subject() {
+                fork_failed(tgid, tid, start, nr as u32, ret.unsigned_abs() as u32);
+            }
+        }
+        EXECVE | EXECVEAT if ret < 0 => {
+            if let Some((tgid, tid, start)) = subject() {
+                let path = if nr == EXECVE { regs.di() } else { regs.si() };
+                exec_failed(tgid, tid, start, path, ret.unsigned_abs() as u32);
+            }
+        }
+        WAIT4 if ret > 0 => waited(ret as u32),
+        WAITID if ret == 0 => waited_id(regs),
+        _ => {}
+    }
+    0
+}
+
+/// The current thread, if it is traced and its system call numbers are those above.
+#[inline(always)]
+fn subject() -> Option<(u32, u32, u64)> {
+    let (tgid, tid) = current_ids();
+    let task = Task::current();
+    if task.is_compat() || (setting!(tree) != 0 && maps::process(tgid).is_none()) {
+        return None;
+    }
+    Some((tgid, tid, task.leader().start_time()))
+}
+
+#[inline(always)]
+fn fork_failed(tgid: u32, tid: u32, start: u64, syscall: u32, errno: u32) {
+    ring::emit::<ForkFailed>(Kind::ForkFailed, |record| {
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            (*record).header =
+                ring::header(Kind::ForkFailed, 0, tgid, tid, start, size_of::<ForkFailed>() as u32);
+            (*record).errno = errno;
+            (*record).syscall = syscall;
+        }
+    });
+}
+
+#[inline(always)]
+fn exec_failed(tgid: u32, tid: u32, start: u64, path: u64, errno: u32) {
+    let Some(scratch) = maps::exec_failed_scratch() else { return };
+    // SAFETY: a map value with room for PATH_BYTES; the helper checks the user's address.
+    unsafe {
+        let tail = (&raw mut (*scratch).tail).cast::<u8>();
+        let read = bpf_probe_read_user_str(tail.cast(), PATH_BYTES as u32, path as *const _);
+        let flags = if read == PATH_BYTES as i64 { FLAG_PATH_CUT } else { 0 };
+        let path_len = if read <= 1 { 0 } else { (read - 1) as u32 & (PATH_BYTES as u32 - 1) };
+        let record = &raw mut (*scratch).body;
+        let size = size_of::<ExecFailed>() as u32 + path_len;
+        (*record).header = ring::header(Kind::ExecFailed, flags, tgid, tid, start, size);
+        (*record).errno = errno;
+        (*record).path_len = path_len;
+        ring::emit_tailed(Kind::ExecFailed, scratch, path_len);
+    }
+}
+
+#[inline(always)]
+fn waited_id(regs: Regs<Typed>) {
+    let info = regs.dx();
+    if info == 0 || regs.r10() & WNOWAIT != 0 {
+        return;
+    }
+    // SAFETY: the helper checks the user's addresses.
+    let (code, pid) = unsafe {
+        (
+            bpf_probe_read_user((info + SI_CODE) as *const u32),
+            bpf_probe_read_user((info + SI_PID) as *const u32),
+        )
+    };
+    if let (Ok(1..=CLD_DUMPED), Ok(pid)) = (code, pid) {
+        waited(pid);
+    }
+}
+
+#[inline(always)]
+fn waited(pid: u32) {
+    let Some((tgid, tid, start)) = subject() else { return };
+    let initial = Task::current().pid_level() == 0;
+    ring::emit::<Wait>(Kind::Wait, |record| {
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            (*record).header = ring::header(Kind::Wait, 0, tgid, tid, start, size_of::<Wait>() as u32);
+            (*record).pid = pid;
+            (*record).initial_pid_ns = u32::from(initial);
+        }
+    });
+}

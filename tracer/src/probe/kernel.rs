@@ -1,0 +1,60 @@
+//! What the running kernel has: its release, its types, and from them the constants of the programs.
+
+use tracer_common::{
+    offsets::{MISSING, OFFSETS, SOURCES},
+    settings::Settings,
+};
+
+use super::{Error, btf::Btf};
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Offsets that some supported kernels do not have; the programs do without them.
+const OPTIONAL: [&str; 1] = ["mm_global_asid"];
+
+/// Bytes of a kernel stack on x86_64 (THREAD_SIZE, without KASAN).
+const STACK_BYTES: u32 = 16 << 10;
+
+/// Bytes of the ring that may fill before the reader is woken.
+const WATERMARK_BYTES: u32 = 64 << 10;
+
+/// The kernel's type information as bytes.
+pub(super) fn read_btf() -> Result<Vec<u8>, Error> {
+    std::fs::read(BTF_PATH).map_err(|source| Error::NoBtf { path: BTF_PATH, source })
+}
+
+/// The offset of each field that the programs read.
+pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
+    let mut offsets = [MISSING; OFFSETS];
+    for (offset, (name, of, members)) in offsets.iter_mut().zip(SOURCES) {
+        let found = if members.is_empty() {
+            btf.size(of)
+        } else {
+            members.split('|').find_map(|member| btf.member(of, member))
+        };
+        match found {
+            Some(found) => *offset = found,
+            None if OPTIONAL.contains(&name) => {}
+            None => return Err(Error::NoField { of, member: members }),
+        }
+    }
+    Ok(offsets)
+}
+
+/// The settings for this kernel.
+pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
+    let has = |helper| btf.has_enumerator("bpf_func_id", helper);
+    Settings {
+        tree: u32::from(tree),
+        typed_current: u32::from(has("BPF_FUNC_get_current_task_btf") && has("BPF_FUNC_task_pt_regs")),
+        stack_bytes: STACK_BYTES,
+        watermark_bytes: WATERMARK_BYTES,
+        self_tgid: std::process::id(),
+    }
+}
+
+/// `uname -r`.
+pub(super) fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |release| release.trim_end().to_owned())
+}

@@ -1,0 +1,263 @@
+//! The kernel side, seen from the daemon: loads and attaches the eBPF programs, finds out what works on
+//! this kernel, and hands out raw records and counts. The only module that names aya.
+
+pub mod btf;
+mod calibrate;
+mod kernel;
+mod loader;
+mod maps;
+pub mod procfs;
+mod selftest;
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::maps::{MapData, RingBuf};
+use tracer_common::{
+    event::{KINDS, Kind, Process, Stats},
+    settings::Control,
+};
+
+pub use self::loader::HOOKS;
+use self::{
+    loader::Loaded,
+    maps::{Controls, Counts, Processes},
+};
+use crate::decode::LossStage;
+
+/// Which events are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// Births, execs, deaths: nothing that costs other system calls.
+    Base,
+    /// Also failed forks and execs and exact reaps, through `sys_exit`.
+    Full,
+}
+
+/// What to trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Only the processes named with [`Probe::add_process`] or [`Probe::adopt_children`], and their descendants.
+    pub tree: bool,
+    /// The set of hooks.
+    pub hooks: Hooks,
+    /// Whether page faults are followed.
+    pub cow: bool,
+    /// Bytes of the ring; a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Most processes that have counters at a time.
+    pub max_processes: u32,
+}
+
+/// Why nothing can be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Built by plain `cargo build`.
+    #[error("this binary was built without its eBPF programs")]
+    NoObject,
+    /// Neither root nor CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE.
+    #[error("no privilege to load eBPF programs ({0})")]
+    Privilege(String),
+    /// The kernel was built without CONFIG_DEBUG_INFO_BTF.
+    #[error("the kernel does not offer its type information at {path} ({source})")]
+    NoBtf {
+        /// Where it should be.
+        path: &'static str,
+        /// What reading it said.
+        source: std::io::Error,
+    },
+    /// The type information makes no sense.
+    #[error(transparent)]
+    Btf(#[from] btf::Error),
+    /// A struct has changed.
+    #[error("this kernel's struct {of} has no member {member}")]
+    NoField {
+        /// The struct.
+        of: &'static str,
+        /// The member, or several names of it.
+        member: &'static str,
+    },
+    /// A hook that nothing can be told without.
+    #[error("the kernel's hook {hook} cannot be used: {reason}")]
+    NoHook {
+        /// The tracepoint.
+        hook: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Maps or programs could not be made.
+    #[error("the eBPF object cannot be loaded: {0}")]
+    Load(String),
+}
+
+/// Whether a hook is in use.
+#[derive(Clone, Debug)]
+pub struct HookState {
+    /// The tracepoint.
+    pub name: &'static str,
+    /// True when its program is attached.
+    pub on: bool,
+    /// Why it is not.
+    pub reason: Option<String>,
+}
+
+/// What works on this kernel.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// `uname -r`.
+    pub kernel: String,
+    /// Each hook, in the order of attachment.
+    pub hooks: Vec<HookState>,
+    /// `full` or `off`.
+    pub cow_level: &'static str,
+    /// Page-table levels, when page tables can be walked.
+    pub page_table_levels: Option<u32>,
+    /// True when the copy's commit signal fires here.
+    pub has_flush: bool,
+    /// True when page allocations are seen here.
+    pub has_alloc: bool,
+    /// Fields of the stream that are null throughout, with the reason.
+    pub unavailable: Vec<(&'static str, String)>,
+}
+
+/// Events that were counted but not delivered, since they were asked for last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Where.
+    pub stage: LossStage,
+    /// What kind of record, where that is known.
+    pub record: Option<Kind>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Attached programs and their maps. Dropping it detaches them.
+pub struct Probe {
+    loaded: Loaded,
+    ring: RingBuf<MapData>,
+    counts: Counts,
+    processes: Processes,
+    controls: Controls,
+    control: Control,
+    capabilities: Capabilities,
+    reported: Stats,
+    reported_misses: [u64; KINDS],
+}
+
+impl Probe {
+    /// Loads the programs, attaches them, and finds out what works.
+    pub fn start(options: &Options) -> Result<Self, Error> {
+        let blob = kernel::read_btf()?;
+        let btf = btf::Btf::parse(&blob)?;
+        let mut loaded = Loaded::new(&btf, options)?;
+        let counts = Counts::new(loaded.take_map("STATS")?)?;
+        let mut processes = Processes::new(loaded.take_map("PROCESSES")?)?;
+        let mut controls = Controls::new(loaded.take_map("CONTROL")?)?;
+        let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
+            .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
+
+        let mut control = Control::default();
+        let mut cow = Err("switched off by --cow off".to_owned());
+        if options.cow {
+            cow = calibrate::run(&mut loaded).map(|found| control = found);
+        }
+        // Births first, so that no process is missed; the hooks that every fault passes last.
+        loaded.attach_lifecycle(options.hooks)?;
+        if cow.is_ok() {
+            cow = loaded.attach_faults(&mut control).and_then(|()| {
+                controls.set(&control).map_err(|e| e.to_string())?;
+                selftest::run(&mut processes, options.tree)
+            });
+            if cow.is_err() {
+                loaded.detach_faults();
+            }
+        }
+        let capabilities = loaded.capabilities(options, &control, cow.err());
+        let mut probe = Self {
+            loaded,
+            ring,
+            counts,
+            processes,
+            controls,
+            control,
+            capabilities,
+            reported: maps::NO_STATS,
+            reported_misses: [0; KINDS],
+        };
+        probe.reported = probe.counts.total();
+        probe.reported_misses = probe.loaded.lifecycle_misses();
+        Ok(probe)
+    }
+
+    /// What works on this kernel.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// While on, processes that the daemon forks are roots of the tree.
+    pub fn adopt_children(&mut self, on: bool) -> Result<(), Error> {
+        self.control.adopt = u32::from(on);
+        self.controls.set(&self.control)
+    }
+
+    /// Adds a living process to the tree; `start_time_ns` may be 0 when only its 10 ms tick is known.
+    pub fn add_process(&mut self, tgid: u32, start_time_ns: u64) -> Result<(), Error> {
+        self.processes.insert(tgid, start_time_ns)
+    }
+
+    /// Becomes readable when the ring passes its watermark.
+    pub fn ring(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    /// Hands out each record that is in the ring now; the number of them.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while let Some(record) = self.ring.next() {
+            each(&record);
+            count += 1;
+        }
+        self.loaded.flush_log();
+        count
+    }
+
+    /// Hands out what was lost since the last call.
+    pub fn losses(&mut self, each: &mut dyn FnMut(Lost)) {
+        let (total, misses) = (self.counts.total(), self.loaded.lifecycle_misses());
+        let last = std::mem::replace(&mut self.reported, total);
+        let last_misses = std::mem::replace(&mut self.reported_misses, misses);
+        let mut lost = |stage, record, now: u64, before: u64| {
+            let count = now.saturating_sub(before);
+            if count > 0 {
+                each(Lost { stage, record, count });
+            }
+        };
+        for (i, kind) in Kind::ALL.into_iter().enumerate() {
+            lost(LossStage::Ring, Some(kind), total.ring_full[i], last.ring_full[i]);
+            lost(LossStage::Recursion, Some(kind), misses[i], last_misses[i]);
+        }
+        lost(LossStage::ProcessTable, None, total.process_full, last.process_full);
+        lost(LossStage::ThreadTable, None, total.thread_full, last.thread_full);
+        lost(LossStage::Late, None, total.late, last.late);
+    }
+
+    /// Counts of the kernel side since the start, all CPUs.
+    pub fn stats(&self) -> Stats {
+        self.counts.total()
+    }
+
+    /// Runs of lifecycle programs that the kernel skipped (`recursion_misses`), since the start.
+    pub fn recursion_misses(&self) -> u64 {
+        self.loaded.lifecycle_misses().iter().sum()
+    }
+
+    /// Hands out the counters of each process that has any.
+    pub fn progress(&mut self, each: &mut dyn FnMut(u32, &Process)) {
+        self.processes.each(each);
+    }
+
+    /// Detaches all programs: nothing is recorded from here on. What is in the ring can still be drained.
+    pub fn detach(&mut self) {
+        self.loaded.detach_faults();
+        self.loaded.detach_lifecycle();
+    }
+}
