@@ -76,13 +76,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
             Totals::default()
         }
     };
-    let parent = match entry.and_then(fork_parent_totals) {
-        Some(totals) => totals,
-        None => {
-            flags |= FLAG_NO_PARENT;
-            Totals::default()
-        }
-    };
+    let parent = fork_parent_totals(entry, &mut flags);
     let tail_len = path_len + interp_len + args_len as u32;
     let (uid, gid) = task.ids();
     // SAFETY: a map value; every field is written.
@@ -124,13 +118,20 @@ fn read_path(to: *mut u8, from: impl Pointer, flags: &mut u32) -> u32 {
     if read <= 1 { 0 } else { (read - 1) as u32 & (PATH_BYTES as u32 - 1) }
 }
 
-/// The sums of the process that forked this one, while it lives.
+/// The sums of the process that forked this one, while it lives; else zeros and a flag.
 #[inline(always)]
-pub(crate) fn fork_parent_totals(entry: *mut Process) -> Option<Totals> {
-    // SAFETY: map values.
-    unsafe {
-        let parent = maps::process((*entry).parent_tgid)?;
-        // Another process may have been given the parent's pid since.
-        ((*parent).start_time_ns == (*entry).parent_start_time_ns).then(|| Totals::of(&(*parent).counters))
+pub(crate) fn fork_parent_totals(entry: Option<*mut Process>, flags: &mut u32) -> Totals {
+    if let Some(entry) = entry {
+        // SAFETY: map values.
+        unsafe {
+            // Another process may have been given the parent's pid since.
+            if let Some(parent) = maps::process((*entry).parent_tgid)
+                && (*parent).start_time_ns == (*entry).parent_start_time_ns
+            {
+                return Totals::of(&(*parent).counters);
+            }
+        }
     }
+    *flags |= FLAG_NO_PARENT;
+    Totals::default()
 }

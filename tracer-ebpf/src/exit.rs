@@ -7,8 +7,8 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{
-    counter::{COUNTERS, Totals},
-    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_PARENT, Free, Kind},
+    counter::COUNTERS,
+    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind},
 };
 
 use crate::{
@@ -40,13 +40,10 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         Some(code) => code,
         None => leader.exit_code(),
     };
-    let parent = entry.and_then(fork_parent_totals);
     let mut flags = 0;
+    let parent = fork_parent_totals(entry, &mut flags);
     if entry.is_none() {
         flags |= FLAG_NO_COUNTERS;
-    }
-    if parent.is_none() {
-        flags |= FLAG_NO_PARENT;
     }
     if status & 0x80 != 0 {
         flags |= FLAG_CORE;
@@ -71,10 +68,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
                 Some(entry) => (*record).counters = (*entry).counters,
                 None => (*record).counters = [0; COUNTERS],
             }
-            (*record).parent = match parent {
-                Some(totals) => totals,
-                None => Totals::default(),
-            };
+            (*record).parent = parent;
             (*record).minor_faults = minor;
             (*record).major_faults = major;
             (*record).status = status;

@@ -1,0 +1,294 @@
+//! Kernels of other Debian releases, through this machine's own mirror.
+//!
+//! apt runs with lists and a cache of its own under the target folder: the machine's are neither
+//! read nor changed. Its signature checks are the usual ones, with the machine's keys.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    layout::Layout,
+    process::{capture, line, run_within},
+    sources::{self, Source},
+};
+
+const UPDATE_LIMIT: Duration = Duration::from_secs(300);
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
+
+/// The package that stands for a suite's newest kernel.
+const META_PACKAGE: &str = "linux-image-amd64";
+
+/// A kernel of the test matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Kernel {
+    /// What `--vm` calls it.
+    pub(crate) name: &'static str,
+    /// The Debian suite that carries it.
+    suite: &'static str,
+}
+
+/// Every kernel the tests run on.
+pub(crate) const MATRIX: [Kernel; 4] = [
+    Kernel { name: "5.10", suite: "bullseye" },
+    Kernel { name: "6.1", suite: "bookworm" },
+    Kernel { name: "6.12", suite: "trixie" },
+    Kernel { name: "newest", suite: "sid" },
+];
+
+/// A kernel ready to boot.
+pub(crate) struct Image {
+    pub(crate) vmlinuz: PathBuf,
+    /// As `uname -r` says it.
+    pub(crate) version: String,
+}
+
+/// Kernels by name: `5.10,newest`.
+pub(crate) fn select(names: &str) -> Result<Vec<Kernel>> {
+    names
+        .split(',')
+        .map(|name| {
+            MATRIX.into_iter().find(|kernel| kernel.name == name).with_context(|| {
+                let known = MATRIX.map(|kernel| kernel.name).join(", ");
+                format!("no kernel {name:?}; there are {known}")
+            })
+        })
+        .collect()
+}
+
+/// The kernel from the cache, or else from the mirror. `newest` stays what it was when fetched.
+pub(crate) fn fetch(layout: &Layout, kernel: Kernel) -> Result<Image> {
+    let folder = layout.vm().join("kernels").join(kernel.name);
+    if !folder.exists() {
+        eprintln!("xtask: fetching a {} kernel from Debian {}", kernel.name, kernel.suite);
+        let work = layout.vm().join("apt").join(kernel.suite);
+        remove(&work)?;
+        download(&work, kernel).with_context(|| format!("kernel {}", kernel.name))?;
+        fs::create_dir_all(layout.vm().join("kernels"))?;
+        fs::rename(work.join("kernel"), &folder)?;
+        remove(&work)?;
+    }
+    let version = fs::read_to_string(folder.join("version"))
+        .with_context(|| format!("{} is incomplete: delete it", folder.display()))?;
+    Ok(Image { vmlinuz: folder.join("vmlinuz"), version })
+}
+
+/// Leaves `vmlinuz` and `version` in `work/kernel`.
+fn download(work: &Path, kernel: Kernel) -> Result<()> {
+    let apt = Apt::new(work, kernel.suite)?;
+    // A source that fails is of no account when another one has the package.
+    let update = apt.update();
+    let package = match apt.kernel_package() {
+        Ok(package) => package,
+        Err(error) => {
+            update?;
+            return Err(error);
+        }
+    };
+    let package = apt.download(&package)?;
+    let vmlinuz = extract(&package, &work.join("tree"))?;
+    let version = version_of(&vmlinuz).context("a vmlinuz without a version")?;
+    let done = work.join("kernel");
+    fs::create_dir(&done)?;
+    fs::rename(&vmlinuz, done.join("vmlinuz"))?;
+    fs::write(done.join("version"), version)?;
+    Ok(())
+}
+
+/// apt with its own lists, cache and status, for one suite.
+struct Apt {
+    work: PathBuf,
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn new(work: &Path, suite: &str) -> Result<Self> {
+        for folder in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(work.join(folder))?;
+        }
+        let release = release()?;
+        let list = sources::rewrite(&machine_sources()?, &release, suite)
+            .with_context(|| format!("apt has no source with the main component of {release}"))?;
+        // The extension tells apt the format.
+        fs::write(work.join("suite.sources"), list)?;
+        fs::write(work.join("status"), "")?;
+        let path = |name: &str| work.join(name).display().to_string();
+        let options = vec![
+            format!("Dir::State={}", path("state")),
+            format!("Dir::State::status={}", path("status")),
+            format!("Dir::Cache={}", path("cache")),
+            format!("Dir::Etc::sourcelist={}", path("suite.sources")),
+            "Dir::Etc::sourceparts=/dev/null".into(),
+            "Dir::Etc::preferences=/dev/null".into(),
+            "Dir::Etc::preferencesparts=/dev/null".into(),
+            // The download user may not enter the folders above the work tree.
+            "APT::Sandbox::User=root".into(),
+            "APT::Architecture=amd64".into(),
+            "Acquire::Languages=none".into(),
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
+            "Acquire::Retries=2".into(),
+        ];
+        Ok(Self { work: work.to_path_buf(), options })
+    }
+
+    fn command(&self, program: &str, subcommand: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.work).arg("-qq").arg(subcommand);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command
+    }
+
+    fn update(&self) -> Result<()> {
+        run_within(&mut self.command("apt-get", "update"), UPDATE_LIMIT)
+    }
+
+    /// Follows the dependencies of the meta package to the one that has the kernel.
+    fn kernel_package(&self) -> Result<String> {
+        let mut package = META_PACKAGE.to_owned();
+        // Meta package, image, and since 7.x the binary.
+        for _ in 0..3 {
+            let depends = capture(self.command("apt-cache", "depends").arg(&package))?;
+            match kernel_dependency(&depends) {
+                Some(next) => package = next,
+                None => break,
+            }
+        }
+        ensure!(package != META_PACKAGE, "the suite has no {META_PACKAGE}");
+        Ok(package)
+    }
+
+    /// The package file, its signed checksum verified by apt.
+    fn download(&self, package: &str) -> Result<PathBuf> {
+        run_within(self.command("apt-get", "download").arg(package), DOWNLOAD_LIMIT)?;
+        let files = fs::read_dir(&self.work)?.collect::<Result<Vec<_>, _>>()?;
+        let mut files = files.into_iter().map(|entry| entry.path());
+        files
+            .find(|file| file.extension().is_some_and(|extension| extension == "deb"))
+            .with_context(|| format!("apt-get left no file of {package}"))
+    }
+}
+
+/// The next package on the way to the kernel, in the words of `apt-cache depends`.
+fn kernel_dependency(depends: &str) -> Option<String> {
+    let names = || depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let starting = |prefix| names().find(|name| name.starts_with(prefix)).map(str::to_owned);
+    starting("linux-binary-").or_else(|| starting("linux-image-"))
+}
+
+/// Takes the kernel out of a package; its modules, hundreds of MiB, stay inside.
+fn extract(package: &Path, tree: &Path) -> Result<PathBuf> {
+    fs::create_dir(tree)?;
+    let mut unpack = Command::new("dpkg-deb");
+    unpack.arg("--fsys-tarfile").arg(package).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut unpacking = unpack.spawn().with_context(|| line(&unpack))?;
+    let archive = unpacking.stdout.take().context("dpkg-deb without output")?;
+    let mut tar = Command::new("tar");
+    // The folder first: tar reads its arguments in order.
+    tar.arg("--directory").arg(tree).args(["--extract", "--wildcards", "*/vmlinuz*"]);
+    tar.stdin(archive);
+    let status = tar.status().with_context(|| line(&tar))?;
+    let unpacked = unpacking.wait()?;
+    ensure!(status.success() && unpacked.success(), "{} has no kernel", package.display());
+    find_vmlinuz(tree)?.with_context(|| format!("no vmlinuz in {}", package.display()))
+}
+
+fn find_vmlinuz(folder: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = if entry.file_type()?.is_dir() {
+            find_vmlinuz(&entry.path())?
+        } else {
+            entry.file_name().to_string_lossy().starts_with("vmlinuz").then(|| entry.path())
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// From `boot/vmlinuz-VERSION` or `usr/lib/modules/VERSION/vmlinuz`.
+fn version_of(vmlinuz: &Path) -> Option<String> {
+    let name = vmlinuz.file_name()?.to_str()?;
+    match name.strip_prefix("vmlinuz-") {
+        Some(version) => Some(version.to_owned()),
+        None => Some(vmlinuz.parent()?.file_name()?.to_str()?.to_owned()),
+    }
+}
+
+/// The code name of this machine's Debian.
+fn release() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let name = name.context("/etc/os-release has no VERSION_CODENAME: is this Debian?")?;
+    Ok(name.trim_matches('"').to_owned())
+}
+
+/// Every source of the machine's apt configuration.
+fn machine_sources() -> Result<Vec<Source>> {
+    let mut found = read_sources(Path::new("/etc/apt/sources.list"))?;
+    let mut parts = match fs::read_dir("/etc/apt/sources.list.d") {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => bail!("/etc/apt/sources.list.d: {error}"),
+    };
+    parts.sort();
+    for file in parts {
+        found.extend(read_sources(&file)?);
+    }
+    Ok(found)
+}
+
+fn read_sources(file: &Path) -> Result<Vec<Source>> {
+    let parse = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("list") => sources::parse_list,
+        Some("sources") => sources::parse_deb822,
+        _ => return Ok(Vec::new()),
+    };
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => bail!("{}: {error}", file.display()),
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => bail!("{}: {error}", folder.display()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_the_kernel() {
+        let meta = "linux-image-amd64\n  Depends: linux-base-amd64\n  Depends: linux-image-7.2-amd64\n";
+        assert_eq!(kernel_dependency(meta).as_deref(), Some("linux-image-7.2-amd64"));
+        let image = "linux-image-7.2-amd64\n  PreDepends: linux-base\n |Depends: dracut\n  \
+                     Depends: linux-base-7.2-amd64\n  Depends: linux-binary-7.2-amd64\n";
+        assert_eq!(kernel_dependency(image).as_deref(), Some("linux-binary-7.2-amd64"));
+        let last = "linux-image-5.10.0-32-amd64\n  Depends: kmod\n  Conflicts: linux-image-x\n";
+        assert_eq!(kernel_dependency(last), None);
+    }
+
+    #[test]
+    fn the_version_is_in_the_path() {
+        let version = |path| version_of(Path::new(path));
+        assert_eq!(version("t/boot/vmlinuz-5.10.0-32-amd64").as_deref(), Some("5.10.0-32-amd64"));
+        assert_eq!(
+            version("t/usr/lib/modules/7.2.13+deb14-amd64/vmlinuz").as_deref(),
+            Some("7.2.13+deb14-amd64")
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! All tests, in stages. A failed stage does not stop the others; it decides the exit status.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    args::VmOptions,
+    host,
+    layout::Layout,
+    process::{find, is_root, run, run_within},
+    vm,
+};
+
+/// The live tests on this kernel take seconds; this is for a hang.
+const LIVE_LIMIT: Duration = Duration::from_secs(900);
+
+/// A finished part of the tests.
+pub(crate) struct Stage {
+    name: String,
+    time: Duration,
+    failure: Option<String>,
+}
+
+impl Stage {
+    /// Ends the part that began at `start`.
+    pub(crate) fn new(name: String, start: Instant, failure: Option<String>) -> Self {
+        Self { name, time: start.elapsed(), failure }
+    }
+
+    fn of(name: &str, work: impl FnOnce() -> Result<()>) -> Self {
+        let start = Instant::now();
+        let failure = work().err().map(|error| format!("{error:#}"));
+        Self::new(name.to_owned(), start, failure)
+    }
+}
+
+/// The tests on this kernel, in virtual machines, and last those that need no root.
+///
+/// These come last so that the output ends with the closing lines of their runner.
+pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
+    let live = host::build_with_live_tests(layout)?;
+    let mut stages = vec![live_tests(layout, vms, &live)];
+    stages.extend(boot(layout, vms, &live));
+    if find("cargo-nextest").is_some() {
+        // nextest leaves out the examples in the documentation.
+        stages.push(Stage::of("examples in the documentation", || {
+            run(layout.cargo("test").args(["--workspace", "--doc", "--quiet"]))
+        }));
+    }
+    print_table(&stages);
+    stages.push(Stage::of("tests without root", || pure_tests(layout)));
+    Ok(exit_code(&stages))
+}
+
+/// Only the tests in virtual machines.
+pub(crate) fn vms_only(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
+    let init = match &vms.init {
+        Some(init) => init.clone(),
+        None => host::build_with_live_tests(layout)?,
+    };
+    let stages = boot(layout, vms, &init);
+    print_table(&stages);
+    Ok(exit_code(&stages))
+}
+
+fn boot(layout: &Layout, vms: &VmOptions, live: &Path) -> Vec<Stage> {
+    if vms.kernels.is_empty() {
+        return Vec::new();
+    }
+    let start = Instant::now();
+    let init = vms.init.as_deref().unwrap_or(live);
+    vm::run(layout, vms, init)
+        .unwrap_or_else(|error| vec![Stage::new("vm".to_owned(), start, Some(format!("{error:#}")))])
+}
+
+fn live_tests(layout: &Layout, vms: &VmOptions, live: &Path) -> Stage {
+    const NAME: &str = "tests on this kernel";
+    if !is_root() {
+        eprintln!("xtask: not root: the tests on this kernel are left out");
+        return Stage::new(format!("{NAME} (left out)"), Instant::now(), None);
+    }
+    Stage::of(NAME, || {
+        let mut command = Command::new(live);
+        command.arg("test").args(&vms.tests).env("TRACER_BIN", layout.tracer());
+        run_within(&mut command, LIVE_LIMIT)
+    })
+}
+
+fn pure_tests(layout: &Layout) -> Result<()> {
+    if find("cargo-nextest").is_some() {
+        run(layout.cargo("nextest").args(["run", "--workspace"]))
+    } else {
+        run(layout.cargo("test").args(["--workspace", "--no-fail-fast"]))
+    }
+}
+
+fn print_table(stages: &[Stage]) {
+    for Stage { name, time, failure } in stages {
+        let seconds = time.as_secs_f64();
+        match failure {
+            None => eprintln!("xtask: {name}: ok, {seconds:.1} s"),
+            Some(why) => eprintln!("xtask: {name}: FAILED, {seconds:.1} s: {why}"),
+        }
+    }
+}
+
+fn exit_code(stages: &[Stage]) -> ExitCode {
+    match stages.iter().all(|stage| stage.failure.is_none()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
