@@ -140,7 +140,8 @@ pub(crate) fn enter_process<P: Pointer>(
 #[inline(always)]
 fn insert_process(tgid: u32, new: *const Process) -> bool {
     // SAFETY: a map value that lives as long as the map.
-    let inserted = PROCESSES.insert(&tgid, unsafe { &*new }, 0).is_ok();
+    let new = unsafe { &*new };
+    let inserted = PROCESSES.insert(tgid, new, 0).is_ok();
     if !inserted && let Some(stats) = stats() {
         // SAFETY: a map value.
         atomic_add(unsafe { &raw mut (*stats).process_full }, 1);
@@ -151,7 +152,7 @@ fn insert_process(tgid: u32, new: *const Process) -> bool {
 /// Drops the entry of a process; `false` when there was none.
 #[inline(always)]
 pub(crate) fn drop_process(tgid: u32) -> bool {
-    PROCESSES.remove(&tgid).is_ok()
+    PROCESSES.remove(tgid).is_ok()
 }
 
 /// The state of a thread, if it has any.
@@ -166,7 +167,8 @@ pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
     if let Some(state) = thread(tid) {
         return Some(state);
     }
-    let _ = THREADS.insert(&tid, &Thread::NEW, 0);
+    let new = &Thread::NEW;
+    let _ = THREADS.insert(tid, new, 0);
     let state = thread(tid);
     if state.is_none()
         && let Some(stats) = stats()
@@ -180,7 +182,7 @@ pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
 /// Drops the state of a thread.
 #[inline(always)]
 pub(crate) fn drop_thread(tid: u32) {
-    let _ = THREADS.remove(&tid);
+    let _ = THREADS.remove(tid);
 }
 
 /// Adds to a counter of a process.

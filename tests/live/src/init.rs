@@ -1,0 +1,89 @@
+//! The first process of a virtual machine: mounts what the tests need, runs them, powers off.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    process::{Command, ExitCode},
+};
+
+/// Set for the tests in a virtual machine, which is much slower than its host.
+pub(crate) const VM: &str = "TRACER_LIVE_VM";
+
+/// Kernel parameter: only the tests whose name contains its value.
+const TESTS: &str = "tracer.tests=";
+
+/// Type, place, and whether the tests can do without it.
+const MOUNTS: &[(&str, &str, bool)] = &[
+    ("proc", "/proc", false),
+    ("sysfs", "/sys", false),
+    ("devtmpfs", "/dev", false),
+    ("tmpfs", "/tmp", false),
+    ("tracefs", "/sys/kernel/tracing", true),
+    ("securityfs", "/sys/kernel/security", true),
+    ("cgroup2", "/sys/fs/cgroup", true),
+];
+
+/// Runs the tests, prints their exit status, powers off.
+pub(crate) fn main() -> ExitCode {
+    for &(kind, place, optional) in MOUNTS {
+        if let Err(error) = mount(kind, place, "")
+            && !optional
+            && error.raw_os_error() != Some(libc::EBUSY)
+        {
+            println!("tracer-live: mount {kind} on {place}: {error}");
+        }
+    }
+    let status = run().unwrap_or_else(|error| {
+        println!("tracer-live: cannot run the tests: {error}");
+        1
+    });
+    println!("tracer-live: exit {status}");
+    // SAFETY: plain system calls; all file systems are in memory, only the console has to get its text.
+    unsafe {
+        libc::tcdrain(libc::STDOUT_FILENO);
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    ExitCode::FAILURE
+}
+
+/// Mounts a file system of type `kind` on `place`, which is made if it is not there.
+pub(crate) fn mount(kind: &str, place: &str, options: &str) -> io::Result<()> {
+    let _ = fs::create_dir_all(place);
+    let text = |s: &str| CString::new(s);
+    let (kind, place, options) = (text(kind)?, text(place)?, text(options)?);
+    // SAFETY: all pointers are to NUL-terminated strings that outlive the call.
+    let status =
+        unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn run() -> io::Result<i32> {
+    let parameters = fs::read_to_string("/proc/cmdline")?;
+    let filter = parameters.split_whitespace().find_map(|word| word.strip_prefix(TESTS));
+    let tests = Command::new(std::env::current_exe()?)
+        .arg("test")
+        .args(filter)
+        .env(VM, "1")
+        .env("TMPDIR", "/tmp")
+        .spawn()?;
+    let pid = i32::try_from(tests.id()).unwrap_or(-1);
+    loop {
+        let mut status = 0;
+        // Any child: the first process also has to reap the orphans.
+        // SAFETY: `status` outlives the call.
+        let ended = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        if ended == pid {
+            return Ok(if libc::WIFEXITED(status) {
+                libc::WEXITSTATUS(status)
+            } else {
+                128 + libc::WTERMSIG(status)
+            });
+        }
+        if ended < 0 {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINTR) {
+                return Err(error);
+            }
+        }
+    }
+}

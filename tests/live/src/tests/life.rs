@@ -1,0 +1,282 @@
+//! Birth and exec.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::{
+    tree::{processes, test},
+    trial,
+};
+use crate::{
+    check::{Check, Outcome},
+    harness::{Plan, Run},
+    stream::{at, number},
+    workload,
+};
+
+/// All of them.
+pub(super) fn all() -> Vec<Trial> {
+    vec![
+        trial("life::fork", fork),
+        trial("life::each_kind_of_fork", kinds),
+        trial("life::fork_exec", fork_exec),
+        trial("life::exec_chain", exec_chain),
+        trial("life::failed_execs", failed_execs),
+        trial("life::path_walk", path_walk),
+        trial("life::exec_from_thread", exec_from_thread),
+        trial("life::shebang", shebang),
+        trial("life::odd_arguments", odd_arguments),
+        trial("life::many_arguments", many_arguments),
+        trial("life::long_argument", long_argument),
+        trial("life::threads", threads),
+        trial("life::steps", steps),
+        trial("life::shell", shell).with_ignored_flag(!Path::new("/bin/sh").exists()),
+    ]
+}
+
+fn fork() -> Outcome {
+    test(Plan::workload("fork")?.arg("10"), |_, _| ())
+}
+
+fn kinds() -> Outcome {
+    let plan = Plan::workload("kinds")?;
+    let program = plan.dir.link_self("true")?;
+    test(plan.arg(program), |check, run| {
+        for fact in processes(run) {
+            let Some(line) = check.timeline(number(fact, "/pid")) else {
+                continue;
+            };
+            let blocked = number(line, "/tracer/fork/parent_blocked_ns");
+            let vm = at(line, "/tracer/fork/shares_mm") == true;
+            check.that(
+                (blocked > 0) == vm,
+                format!("pid {}: parent_blocked_ns is {blocked}", at(fact, "/pid")),
+            );
+            let tables = number(line, "/tracer/fork/pgtable_bytes");
+            check.that((tables > 0) != vm, format!("pid {}: pgtable_bytes is {tables}", at(fact, "/pid")));
+        }
+    })
+}
+
+/// The timeline of the only process that a workload made.
+fn only<'a>(check: &mut Check<'a>, run: &'a Run) -> &'a Value {
+    let pid = processes(run).first().map_or(-1, |fact| number(fact, "/pid"));
+    check.timeline(pid).unwrap_or(&Value::Null)
+}
+
+fn fork_exec() -> Outcome {
+    let plan = Plan::workload("exec")?;
+    let program = plan.dir.link_self("true")?;
+    let path = program.to_string_lossy().into_owned();
+    test(plan.arg(program), |check, run| {
+        let line = only(check, run);
+        check.field(line, "/process/name", "true");
+        check.field(line, "/process/executable", path.clone());
+        check.field(line, "/process/args", json!([path]));
+        check.field(line, "/tracer/exec/path", path.clone());
+        check.field(line, "/tracer/exec/args_truncated", false);
+        check.field(line, "/process/previous/0/executable", this());
+        check.field(line, "/user/id", "0");
+        check.field(line, "/user/group/id", "0");
+    })
+}
+
+/// Path of this program, as it is given to exec.
+fn this() -> Value {
+    std::env::current_exe().map_or(Value::Null, |path| path.to_string_lossy().into())
+}
+
+fn exec_chain() -> Outcome {
+    let mut plan = Plan::workload("chain")?;
+    for name in ["one", "two", "three"] {
+        let program = plan.dir.link_self(name)?;
+        plan = plan.arg(program);
+    }
+    let path = |name: &str| plan.dir.file(name).to_string_lossy().into_owned();
+    let [one, two, three] = ["one", "two", "three"].map(path);
+    test(plan, |check, run| {
+        let line = only(check, run);
+        check.field(line, "/process/name", "three");
+        check.field(line, "/process/executable", three.clone());
+        check.field(line, "/process/args", json!([three, "workload", "next"]));
+        check.field(line, "/process/previous/1/executable", one);
+        check.field(line, "/process/previous/1/args_count", 5);
+        check.field(line, "/process/previous/2/executable", two);
+        check.field(line, "/process/previous/2/args_count", 4);
+        check.field(line, "/process/previous/3", Value::Null);
+    })
+}
+
+fn failed_execs() -> Outcome {
+    let plan = Plan::workload("exec-fail")?.option("--events");
+    let missing = plan.dir.file("missing");
+    let closed = plan.dir.file("closed");
+    fs::write(&closed, "#!/bin/true\n")?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o644))?;
+    let garbage = plan.dir.file("garbage");
+    fs::write(&garbage, [0_u8; 64])?;
+    fs::set_permissions(&garbage, fs::Permissions::from_mode(0o755))?;
+    let program = plan.dir.link_self("true")?;
+    let tries = [&missing, &closed, &garbage].map(|path| path.to_string_lossy().into_owned());
+    let plan = plan.arg(missing).arg(closed).arg(garbage).arg(program);
+    test(plan, |check, run| {
+        let line = only(check, run);
+        check.field(line, "/tracer/exec/failures", 3);
+        let steps: Vec<_> = run.stream.of("exec_failed").collect();
+        check.same("exec_failed records", steps.len(), 3);
+        for ((step, path), errno) in
+            steps.into_iter().zip(tries).zip([libc::ENOENT, libc::EACCES, libc::ENOEXEC])
+        {
+            check.field(step, "/process/pid", at(line, "/process/pid").clone());
+            check.field(step, "/tracer/exec_failed/path", path);
+            check.field(step, "/tracer/exec_failed/errno", errno);
+        }
+    })
+}
+
+fn path_walk() -> Outcome {
+    let mut plan = Plan::workload("exec-fail")?;
+    for place in ["a", "b", "c", "d", "e"] {
+        let program = plan.dir.file(place).join("true");
+        plan = plan.arg(program);
+    }
+    let program = plan.dir.link_self("true")?;
+    test(plan.arg(program), |check, run| {
+        let line = only(check, run);
+        check.field(line, "/tracer/exec/failures", 5);
+    })
+}
+
+fn exec_from_thread() -> Outcome {
+    let plan = Plan::workload("exec-thread")?;
+    let program = plan.dir.link_self("true")?;
+    test(plan.arg(program), |check, run| {
+        let line = only(check, run);
+        check.field(line, "/process/name", "true");
+    })
+}
+
+fn shebang() -> Outcome {
+    let plan = Plan::workload("exec")?;
+    let interpreter = plan.dir.link_self("true")?.to_string_lossy().into_owned();
+    let script = plan.dir.file("script");
+    fs::write(&script, format!("#!{interpreter} -x\n"))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let path = script.to_string_lossy().into_owned();
+    // The kernel puts the interpreter, its argument and the script in the place of argv[0].
+    let run = plan.arg(script).run()?;
+    let mut check = Check::new(&run);
+    let line = only(&mut check, &run);
+    check.field(line, "/process/executable", interpreter.clone());
+    check.field(line, "/process/name", "script");
+    check.field(line, "/process/args", json!([interpreter, "-x", path]));
+    check.field(line, "/process/args_count", 3);
+    check.field(line, "/tracer/exec/path", path);
+    check.field(line, "/tracer/exec/interpreters", json!([interpreter]));
+    check.field(line, "/tracer/exec/seq", 1);
+    check.field(line, "/process/exit_code", 0);
+    check.done()
+}
+
+/// A run of the workload that executes `true` in this way.
+fn arguments(name: &str, more: impl for<'a> FnOnce(&mut Check<'a>, &'a Value)) -> Outcome {
+    let plan = Plan::workload(name)?;
+    let program = plan.dir.link_self("true")?;
+    test(plan.arg(program), |check, run| {
+        let line = only(check, run);
+        let fact = processes(run).first().unwrap_or(&Value::Null);
+        check.field(line, "/process/args_count", at(fact, "/args_count").clone());
+        check.field(line, "/tracer/exec/args_bytes", at(fact, "/args_bytes").clone());
+        more(check, line);
+    })
+}
+
+fn odd_arguments() -> Outcome {
+    arguments("exec-odd", |check, line| {
+        let args = workload::odd_arguments();
+        let shown: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        check.field(line, "/process/args", shown);
+        check.field(line, "/tracer/exec/args_truncated", false);
+        let bytes: Vec<u8> = args.iter().flat_map(|arg| [arg.as_encoded_bytes(), b"\0"].concat()).collect();
+        let text = at(line, "/tracer/args_b64").as_str().unwrap_or_default();
+        check.same("tracer.args_b64", base64(text), Some(bytes));
+    })
+}
+
+/// Decodes base64, with or without padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+            .iter()
+            .position(|&b| b == byte)?;
+        bits = bits << 6 | value as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+fn many_arguments() -> Outcome {
+    arguments("exec-many", |check, line| {
+        check.field(line, "/tracer/exec/args_truncated", false);
+        let args = workload::many_arguments();
+        let shown: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        check.field(line, "/process/args", shown);
+    })
+}
+
+fn long_argument() -> Outcome {
+    arguments("exec-long", |check, line| {
+        check.field(line, "/tracer/exec/args_truncated", true);
+        check.field(line, "/process/args/0", "true");
+        let cut = at(line, "/process/args/1").as_str().unwrap_or_default();
+        check.that(
+            cut.len() > 1_000 && cut.bytes().all(|byte| byte == b'x'),
+            "the argument is not the start of the real one",
+        );
+    })
+}
+
+fn threads() -> Outcome {
+    test(Plan::workload("threads")?.arg("20"), |_, _| ())
+}
+
+fn steps() -> Outcome {
+    let plan = Plan::workload("exec")?.option("--events");
+    let program = plan.dir.link_self("true")?;
+    test(plan.arg(program), |check, run| {
+        let pid = number(only(check, run), "/process/pid");
+        let order = run.stream.lines.iter().filter(|line| number(line, "/process/pid") == pid);
+        let order: Vec<_> =
+            order.map(|line| at(line, "/event/action").as_str().unwrap_or_default()).collect();
+        let steps: Vec<_> = order.iter().copied().filter(|&action| action != "timeline").collect();
+        check.same("steps", steps, vec!["fork", "exec", "exit", "reap"]);
+    })
+}
+
+fn shell() -> Outcome {
+    // A pipeline in a subshell: what the shell forks is its own business, that all of it is complete is ours.
+    let run = Plan::new()?
+        .arg("/bin/sh")
+        .arg("-c")
+        .arg("(echo a; echo b) | while read x; do /bin/true $x; done")
+        .run()?;
+    let mut check = Check::new(&run);
+    check.same("exit code", run.code, Some(0));
+    let timelines = run.stream.timelines();
+    let runs: Vec<_> =
+        timelines.iter().filter(|line| at(line, "/process/executable") == "/bin/true").collect();
+    check.same("runs of true", runs.len(), 2);
+    for line in timelines {
+        check.field(line, "/tracer/complete", true);
+        check.field(line, "/process/exit_code", 0);
+    }
+    check.done()
+}

@@ -1,0 +1,36 @@
+//! The tests, by subject.
+
+mod cgroup;
+mod cli;
+mod cow;
+mod ends;
+mod filters;
+mod life;
+mod storm;
+mod tree;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::check::Outcome;
+
+/// Runs the tests one after the other: each traces, and some the whole machine.
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = std::iter::once(OsString::from("tracer-live")).chain(args);
+    let mut args = Arguments::from_iter(args);
+    args.test_threads = Some(1);
+    // SAFETY: no arguments, no failure.
+    if !args.list && unsafe { libc::geteuid() } != 0 {
+        eprintln!("tracer-live: these tests need root");
+        return ExitCode::FAILURE;
+    }
+    let trials =
+        [life::all(), ends::all(), cow::all(), cli::all(), filters::all(), cgroup::all(), storm::all()];
+    libtest_mimic::run(&args, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test by its subject and name.
+fn trial(name: &str, test: fn() -> Outcome) -> Trial {
+    Trial::test(name, test)
+}

@@ -1,0 +1,118 @@
+//! Compares the timelines of a run with what the workload knows about its processes.
+
+use serde_json::Value;
+
+use crate::{
+    check::{Check, Outcome},
+    harness::{Plan, Run},
+    stream::{at, number},
+};
+
+/// Runs a plan and checks the tree of its processes, then what `more` checks.
+pub(super) fn test(plan: Plan, more: impl for<'a> FnOnce(&mut Check<'a>, &'a Run)) -> Outcome {
+    let run = plan.run()?;
+    let mut check = Check::new(&run);
+    tree(&mut check, &run);
+    more(&mut check, &run);
+    check.done()
+}
+
+/// The processes that the workload made, without its first one.
+pub(super) fn processes(run: &Run) -> &[Value] {
+    at(&run.facts, "/processes").as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Each process of the workload has exactly one timeline with the right contents, and nobody else has one.
+pub(super) fn tree<'a>(check: &mut Check<'a>, run: &'a Run) {
+    check.same("exit code", run.code, Some(0));
+    let processes = processes(run);
+    check.same("timelines", run.stream.timelines().len(), processes.len() + 1);
+    if let Some(root) = check.timeline(number(&run.facts, "/root")) {
+        check.field(root, "/tracer/origin", "command");
+        check.field(root, "/tracer/complete", true);
+        check.field(root, "/process/exit_code", 0);
+        for (key, kind) in
+            [("forks", "fork"), ("vforks", "vfork"), ("spawns", "posix_spawn"), ("clones", "clone")]
+        {
+            let of_root = |p: &&Value| at(p, "/kind") == kind && at(p, "/parent") == at(&run.facts, "/root");
+            let count = processes.iter().filter(of_root).count();
+            check.field(root, &format!("/tracer/children/{key}"), count);
+        }
+        let followed = |p: &&Value| number(p, "/execs") > 0 && at(p, "/parent") == at(&run.facts, "/root");
+        check.field(root, "/tracer/children/execs_followed", processes.iter().filter(followed).count());
+    }
+    for fact in processes {
+        if let Some(line) = check.timeline(number(fact, "/pid")) {
+            process(check, run, line, fact);
+        }
+    }
+}
+
+fn process<'a>(check: &mut Check<'a>, run: &'a Run, line: &'a Value, fact: &Value) {
+    let kind = at(fact, "/kind");
+    check.field(line, "/tracer/origin", "fork");
+    check.field(line, "/tracer/complete", true);
+    check.field(line, "/process/parent/pid", at(fact, "/parent").clone());
+    check.field(line, "/tracer/fork/kind", kind.clone());
+    check.field(line, "/tracer/fork/shares_mm", kind == "vfork" || kind == "posix_spawn");
+    let status = number(fact, "/status") as i32;
+    let (code, signal) = if libc::WIFSIGNALED(status) {
+        (Value::Null, signal_name(libc::WTERMSIG(status)).into())
+    } else {
+        (libc::WEXITSTATUS(status).into(), Value::Null)
+    };
+    check.field(line, "/process/exit_code", code);
+    check.field(line, "/tracer/exit/signal", signal);
+    check.field(line, "/tracer/exit/core_dumped", false);
+    let via = if at(fact, "/via").is_null() { "exit_group".into() } else { at(fact, "/via").clone() };
+    check.field(line, "/tracer/exit/via", via);
+    check.field(line, "/tracer/exec/seq", at(fact, "/execs").clone());
+    check.field(line, "/tracer/children/threads", number(fact, "/threads").max(0));
+    check.field(line, "/tracer/exec/failures", number(fact, "/failures").max(0));
+    if !at(fact, "/syscall").is_null() {
+        check.field(line, "/tracer/fork/syscall", at(fact, "/syscall").clone());
+    }
+    reap(check, run, line, fact);
+}
+
+fn reap<'a>(check: &mut Check<'a>, run: &'a Run, line: &'a Value, fact: &Value) {
+    let zombie_ms = number(fact, "/zombie_ms").max(0);
+    let reaper = at(fact, "/reaper");
+    // A zombie that nobody reaps within a second gets its timeline before that.
+    if zombie_ms >= 1_000 || reaper == "nobody" {
+        check.field(line, "/tracer/reap", Value::Null);
+        return;
+    }
+    if reaper == "auto" {
+        let unknown = unavailable(run, "tracer.reap.auto");
+        let want = if unknown { Value::Null } else { true.into() };
+        check.field(line, "/tracer/reap/auto", want);
+    } else {
+        check.field(line, "/tracer/reap/by_pid", reaper.clone());
+        // Who reaps is one of the processes that are traced, or somebody else.
+        let pids = processes(run).iter().map(|fact| at(fact, "/pid"));
+        let inside = pids.chain([at(&run.facts, "/root")]).any(|pid| pid == reaper);
+        check.field(line, "/tracer/reap/exact", inside);
+    }
+    let zombie = number(line, "/tracer/reap/zombie_ns");
+    let (least, most) = (zombie_ms * 1_000_000, (zombie_ms + 5_000) * 1_000_000);
+    check.that(
+        (least..most).contains(&zombie),
+        format!("pid {}: zombie for {zombie} ns, not {least} to {most}", at(fact, "/pid")),
+    );
+}
+
+/// Whether the stream says in its first line that it cannot tell this field.
+fn unavailable(run: &Run, field: &str) -> bool {
+    run.stream.lines.first().is_some_and(|hello| at(hello, "/tracer/unavailable").get(field).is_some())
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGABRT => "SIGABRT",
+        _ => "another signal",
+    }
+}

@@ -1,0 +1,165 @@
+//! Workloads of death: how a process ends, and who reaps it when.
+
+use std::ffi::OsString;
+
+use super::{
+    board::Board,
+    facts::{Facts, Process},
+    number,
+    sys::{self, must},
+};
+
+/// Runs `name` if it is one of these.
+pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
+    match name {
+        "signals" => signals(facts),
+        "leader-first" => leader_first(number(args, 0), number(args, 1), facts),
+        "orphan" => orphan(facts),
+        "daemon" => daemon(facts),
+        "abandoned" => abandoned(facts),
+        "zombie" => zombie(number(args, 0), facts),
+        "auto-reap" => auto_reap(facts),
+        _ => return false,
+    }
+    true
+}
+
+/// What wait4 reports for a process that ended by itself.
+const fn exited(code: i32) -> i32 {
+    code << 8
+}
+
+/// Children that die by a signal: two by another process, two by themselves.
+fn signals(facts: &mut Facts) {
+    let asleep = || {
+        sys::pause_ms(60_000);
+        98
+    };
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let pid = sys::fork(asleep);
+        // SAFETY: the child is ours and not yet reaped.
+        must("kill", unsafe { libc::kill(pid, signal) });
+        facts.push(Process::new("fork", pid, sys::wait(pid)).with("via", "signal"));
+    }
+    for signal in [libc::SIGSEGV, libc::SIGABRT] {
+        let pid = sys::fork(|| {
+            // SAFETY: no core file, default action; the write to address 0 is the point.
+            unsafe {
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                must("setrlimit", libc::setrlimit(libc::RLIMIT_CORE, &raw const none));
+                libc::signal(signal, libc::SIG_DFL);
+                if signal == libc::SIGSEGV {
+                    std::arch::asm!("mov byte ptr [{}], 1", in(reg) 0_usize);
+                }
+                libc::abort()
+            }
+        });
+        facts.push(Process::new("fork", pid, sys::wait(pid)).with("via", "signal"));
+    }
+}
+
+/// A child whose first thread ends with `first`, and later its second one with `last`.
+fn leader_first(first: i32, last: i32, facts: &mut Facts) {
+    let pid = sys::fork(|| {
+        std::thread::spawn(move || {
+            sys::pause_ms(100);
+            sys::exit_thread(last)
+        });
+        sys::exit_thread(first)
+    });
+    facts.push(Process::new("fork", pid, sys::wait(pid)).with("via", "exit").with("threads", 1));
+}
+
+/// From now on, descendants of this process whose parent ends become its children.
+fn adopt_orphans() {
+    // SAFETY: sets a flag of this process.
+    must("prctl", unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) });
+}
+
+/// A child that makes a daemon and ends: the daemon is in a session of its own, is adopted, and ends
+/// with 6. Gives the daemon's pid and who adopted it.
+fn make_daemon(facts: &mut Facts) -> (i32, i32) {
+    const PID: usize = 0;
+    const ADOPTER: usize = 1;
+    let board = Board::new();
+    let middle = sys::fork(|| {
+        let parent = sys::pid();
+        let pid = sys::fork(|| {
+            // SAFETY: no arguments.
+            must("setsid", unsafe { libc::setsid() });
+            while sys::parent() == parent {
+                sys::pause_ms(1);
+            }
+            board.set(ADOPTER, sys::parent());
+            6
+        });
+        board.set(PID, pid);
+        0
+    });
+    facts.push(Process::new("fork", middle, sys::wait(middle)));
+    while board.get(ADOPTER) == 0 {
+        sys::pause_ms(1);
+    }
+    let pid = board.get(PID);
+    facts.push(Process::new("fork", pid, exited(6)).with("parent", middle));
+    (pid, board.get(ADOPTER))
+}
+
+/// A daemon that this process adopts and reaps.
+fn orphan(facts: &mut Facts) {
+    adopt_orphans();
+    let (pid, adopter) = make_daemon(facts);
+    assert_eq!((adopter, sys::wait(pid)), (sys::pid(), exited(6)));
+}
+
+/// A daemon that the machine's first process, or who stands for it, adopts; it may reap it late.
+fn daemon(facts: &mut Facts) {
+    let (pid, adopter) = make_daemon(facts);
+    let gone = (0..60).any(|_| {
+        sys::pause_ms(10);
+        // SAFETY: signal 0 only asks whether the process is there, be it a zombie.
+        unsafe { libc::kill(pid, 0) != 0 }
+    });
+    if gone {
+        facts.amend("reaper", adopter);
+        // The kernel tells of the reap a little later.
+        sys::pause_ms(200);
+    } else {
+        facts.amend("reaper", "nobody");
+    }
+}
+
+/// A child that ends without having reaped its own child; this process reaps that.
+fn abandoned(facts: &mut Facts) {
+    adopt_orphans();
+    let board = Board::new();
+    let middle = sys::fork(|| {
+        let pid = sys::fork(|| 9);
+        board.set(0, pid);
+        sys::wait_zombie(pid);
+        sys::pause_ms(100);
+        0
+    });
+    facts.push(Process::new("fork", middle, sys::wait(middle)));
+    let pid = board.get(0);
+    let process = Process::new("fork", pid, sys::wait(pid));
+    facts.push(process.with("parent", middle).with("zombie_ms", 100));
+}
+
+/// A child that is a zombie for `ms` before it is reaped.
+fn zombie(ms: i32, facts: &mut Facts) {
+    let pid = sys::fork(|| 4);
+    sys::wait_zombie(pid);
+    sys::pause_ms(ms as u64);
+    facts.push(Process::new("fork", pid, sys::wait(pid)).with("zombie_ms", ms));
+}
+
+/// A child of a parent that ignores SIGCHLD: the kernel reaps it at once.
+fn auto_reap(facts: &mut Facts) {
+    // SAFETY: ignores a signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let pid = sys::fork(|| 3);
+    // SAFETY: no status wanted. It returns when there is no child any more, with an error.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    facts.push(Process::new("fork", pid, exited(3)).with("reaper", "auto"));
+}

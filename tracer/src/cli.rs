@@ -1,0 +1,247 @@
+//! The command line: the words that can be typed. What they mean is decided in [`crate::config`].
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+
+use crate::{
+    config, daemon,
+    error::{Code, Error},
+    pipeline,
+};
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0    all went well (also when the reader of the output closed it)
+  N    of CMD, when CMD was run; 128+N when signal N ended it
+  1    an error while running: output, file, internal
+  2    the command line is not right
+  69   this kernel cannot be traced, or tracer was built without its eBPF programs
+  77   not enough privilege
+  126  CMD cannot be executed
+  127  CMD was not found";
+
+/// Follow the life of every process: who forked it, which pages were copied because of it, what it
+/// ran, how it ended and who reaped it. One JSON line per life.
+#[derive(Debug, Parser)]
+#[command(name = "tracer", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Trace the whole machine, some processes, or a command with all its descendants
+    Run(Box<Run>),
+    /// Turn a recording made with `run --record` into JSON lines, whatever filter was given then
+    Replay(Replay),
+    /// Print the JSON Schema of the lines
+    Schema,
+}
+
+/// `tracer run`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Run {
+    /// Where the lines go, `-` is stdout [default: stdout; tracer.jsonl with CMD].
+    /// An existing file is kept as FILE.old
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Only process PID and its descendants (may be repeated); ends when all of them have ended
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pid: Vec<u32>,
+
+    /// Only processes of this name; `*` stands for any characters (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+
+    /// Only processes of this user, by number or name (may be repeated)
+    #[arg(long, value_name = "USER")]
+    pub uid: Vec<String>,
+
+    /// Only processes in this cgroup (v2) or below it: a path, from the cgroup root or absolute
+    /// (may be repeated). Groups below that are made later are not matched
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+
+    /// Also write each step: fork, exec, exit, reap and the calls that failed
+    #[arg(long)]
+    pub events: bool,
+
+    /// Which kernel hooks to use: `full` adds failed calls and exact reaps, at a cost for every
+    /// system call of the machine [default: base; full with CMD]
+    #[arg(long, value_name = "SET")]
+    pub hooks: Option<Hooks>,
+
+    /// Count copy-on-write faults [default: on]
+    #[arg(long, value_name = "SWITCH")]
+    pub cow: Option<Switch>,
+
+    /// Size of the ring buffer: a power of two from 64K to 1G, as in 16M [default: 16M]
+    #[arg(long, value_name = "BYTES")]
+    pub ring_bytes: Option<String>,
+
+    /// Most processes followed at a time [default: 131072]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=4_194_304))]
+    pub max_processes: Option<u32>,
+
+    /// Write a heartbeat every SECONDS, 0 for none [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub heartbeat: Option<String>,
+
+    /// Write the progress of live processes every SECONDS, 0 for none [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub cow_interval: Option<String>,
+
+    /// Also keep the raw events in FILE, for `tracer replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
+    /// After CMD has ended, wait until all its descendants have ended, too
+    #[arg(long)]
+    pub wait_all: bool,
+
+    /// Say more on stderr; twice: even more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Command to run and trace, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `tracer replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A recording made with `run --record`
+    #[arg(value_name = "FILE")]
+    pub recording: PathBuf,
+
+    /// Where the lines go, `-` is stdout [default: stdout].
+    /// An existing file is kept as FILE.old
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Sets of kernel hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hooks {
+    /// Births, execs, ends and faults.
+    Base,
+    /// Also the results of fork, exec and wait calls.
+    Full,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Do it.
+    On,
+    /// Do not.
+    Off,
+}
+
+/// The whole program: parses `args` (the first is the program's name), runs, returns the exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let result = match Cli::try_parse_from(args) {
+        Ok(typed) => execute(typed.verb),
+        Err(error) => not_parsed(&error),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.code as u8)
+        }
+    }
+}
+
+/// Writes an error to stderr; when that is closed, the exit status has to do.
+pub(crate) fn complain(error: &Error) {
+    let _ = writeln!(io::stderr(), "tracer: {error}");
+}
+
+fn execute(verb: Verb) -> Result<u8, Error> {
+    match verb {
+        Verb::Run(typed) => daemon::run(&config::Run::new(*typed)?),
+        Verb::Replay(typed) => pipeline::replay(&config::Replay::new(typed)?),
+        Verb::Schema => print(include_str!("../../docs/schema.json")),
+    }
+}
+
+/// Help and version go to stdout as they are; a mistake becomes one line.
+fn not_parsed(error: &clap::Error) -> Result<u8, Error> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(&error.to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Err(Error::usage("command line", "no command was given", "see 'tracer --help'"))
+        }
+        _ => {
+            let text = error.to_string();
+            let why: Vec<&str> = text
+                .lines()
+                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(|line| line.strip_prefix("error: ").unwrap_or(line))
+                .collect();
+            Err(Error::usage("command line", why.join(", "), "see 'tracer run --help'"))
+        }
+    }
+}
+
+/// Prints to stdout; a reader that has gone is no error.
+fn print(text: &str) -> Result<u8, Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write to stdout", &error, "free some space or write elsewhere"))
+        }
+        _ => Ok(Code::Ok as u8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command() {
+        let words = ["tracer", "run", "--events", "--", "ls", "--output", "x"];
+        let Verb::Run(run) = Cli::try_parse_from(words).unwrap().verb else { panic!("not run") };
+        assert_eq!(run.command, ["ls", "--output", "x"]);
+        assert!(run.events && run.output.is_none());
+    }
+
+    #[test]
+    fn a_mistake_is_one_line() {
+        for words in [
+            &["tracer", "run", "--bogus"][..],
+            &["tracer", "run", "ls"],
+            &["tracer", "run", "--pid", "0"],
+            &["tracer", "run", "--hooks", "some"],
+            &["tracer", "replay"],
+            &["tracer"],
+            &["tracer", "fly"],
+        ] {
+            let error = not_parsed(&Cli::try_parse_from(words).unwrap_err()).unwrap_err();
+            assert_eq!(error.code, Code::Usage, "{error}");
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+    }
+}

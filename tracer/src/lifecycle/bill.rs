@@ -1,0 +1,194 @@
+//! Who pays for a fork on the parent's side.
+//!
+//! While a child shares its parent's pages, the parent copies what it writes to. The counters of the
+//! parent come with the events of its children; what it copied between two of them is charged to its
+//! newest child that still shares, or to nobody when there is none. So the sums over its children and
+//! what was charged to nobody are its total, always.
+
+use super::table::{Key, Table};
+use crate::record::Copies;
+
+/// The two sides of a process: what it pays for its children, and its place among its siblings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bill {
+    /// Its totals when they were last charged.
+    last: Copies,
+    /// Charged to children.
+    pub(super) paid: Copies,
+    /// Charged to nobody.
+    uncharged: Copies,
+    /// Its newest child that shares its pages.
+    newest: Option<Key>,
+    /// What its parent paid for it; `None` when that cannot be known.
+    pub(super) by_parent: Option<Copies>,
+    /// Set while it shares its parent's pages.
+    parent: Option<Key>,
+    newer: Option<Key>,
+    older: Option<Key>,
+}
+
+/// Charges what `parent` has copied until now, when its totals are `totals`.
+pub(super) fn charge(table: &mut Table, parent: Key, totals: Copies) {
+    let Some(payer) = table.get_mut(parent) else {
+        return;
+    };
+    let bill = &mut payer.bill;
+    let delta = totals.since(bill.last);
+    bill.last = bill.last.max(totals);
+    let Some(newest) = bill.newest else {
+        bill.uncharged = bill.uncharged.plus(delta);
+        return;
+    };
+    bill.paid = bill.paid.plus(delta);
+    if let Some(child) = table.get_mut(newest) {
+        let before = child.bill.by_parent.unwrap_or_default();
+        child.bill.by_parent = Some(before.plus(delta));
+    }
+}
+
+/// Makes `child` the newest child that shares pages with `parent`.
+pub(super) fn link(table: &mut Table, parent: Key, child: Key) {
+    let Some(payer) = table.get_mut(parent) else {
+        return;
+    };
+    let older = payer.bill.newest.replace(child);
+    if let Some(entry) = table.get_mut(child) {
+        entry.bill.by_parent = Some(Copies::default());
+        entry.bill.parent = Some(parent);
+        entry.bill.older = older;
+        entry.bill.newer = None;
+    }
+    if let Some(entry) = older.and_then(|key| table.get_mut(key)) {
+        entry.bill.newer = Some(child);
+    }
+}
+
+/// Ends the sharing of `child`, which runs a program of its own or has ended. `totals` are those of
+/// its parent, when known.
+pub(super) fn unlink(table: &mut Table, child: Key, totals: Option<Copies>) {
+    let Some(parent) = table.get(child).and_then(|entry| entry.bill.parent) else {
+        return;
+    };
+    if let Some(totals) = totals {
+        charge(table, parent, totals);
+    }
+    let Some(entry) = table.get_mut(child) else {
+        return;
+    };
+    entry.bill.parent = None;
+    let (newer, older) = (entry.bill.newer.take(), entry.bill.older.take());
+    if let Some(entry) = older.and_then(|key| table.get_mut(key)) {
+        entry.bill.newer = newer;
+    }
+    match newer.and_then(|key| table.get_mut(key)) {
+        Some(entry) => entry.bill.older = older,
+        None => {
+            if let Some(payer) = table.get_mut(parent) {
+                payer.bill.newest = older;
+            }
+        }
+    }
+}
+
+/// Ends the sharing of all children of `parent`, which left the memory that they share. `totals` are
+/// its own, when known. Each child is linked once, so all calls together cost no more than the links.
+pub(super) fn leave(table: &mut Table, parent: Key, totals: Option<Copies>) {
+    if let Some(totals) = totals {
+        charge(table, parent, totals);
+    }
+    while let Some(child) = table.get(parent).and_then(|entry| entry.bill.newest) {
+        unlink(table, child, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::process::{Id, Process};
+
+    fn copies(copies: u64) -> Copies {
+        Copies {
+            copies,
+            reuses: copies / 2,
+            bytes: copies * 4096,
+        }
+    }
+
+    fn table(processes: u32) -> (Table, Vec<Key>) {
+        let mut table = Table::new(processes as usize);
+        let keys = (1..=processes)
+            .map(|tgid| table.insert(Process::new(Id { tgid, ticks: 1 }, 0)).unwrap())
+            .collect();
+        (table, keys)
+    }
+
+    fn charged(table: &Table, key: Key) -> Option<u64> {
+        table.get(key).unwrap().bill.by_parent.map(|c| c.copies)
+    }
+
+    /// ```text
+    /// parent  --f--------f-----------------x
+    /// a         +========|=======x            pays 1..3 and 8..9: the newest while b is gone
+    /// b                  +==e                 pays 3..8
+    /// totals    1        3  8    9        12
+    /// ```
+    #[test]
+    fn the_newest_sharer_is_charged_and_the_sum_is_the_total() {
+        let (mut table, keys) = table(3);
+        let [parent, a, b] = keys[..] else { panic!() };
+        charge(&mut table, parent, copies(1));
+        link(&mut table, parent, a);
+        charge(&mut table, parent, copies(3));
+        link(&mut table, parent, b);
+        unlink(&mut table, b, Some(copies(8)));
+        unlink(&mut table, a, Some(copies(9)));
+        leave(&mut table, parent, Some(copies(12)));
+        assert_eq!(charged(&table, a), Some(3));
+        assert_eq!(charged(&table, b), Some(5));
+        let bill = table.get(parent).unwrap().bill;
+        assert_eq!((bill.paid.copies, bill.uncharged.copies), (8, 4));
+        assert!(bill.newest.is_none());
+    }
+
+    #[test]
+    fn a_child_in_the_middle_leaves_the_others_linked() {
+        let (mut table, keys) = table(4);
+        let [parent, a, b, c] = keys[..] else { panic!() };
+        for child in [a, b, c] {
+            link(&mut table, parent, child);
+        }
+        unlink(&mut table, b, Some(copies(1)));
+        unlink(&mut table, c, Some(copies(2)));
+        unlink(&mut table, b, Some(copies(50)));
+        leave(&mut table, parent, Some(copies(3)));
+        assert_eq!(
+            [a, b, c].map(|key| charged(&table, key)),
+            [Some(1), Some(0), Some(2)]
+        );
+    }
+
+    #[test]
+    fn totals_that_go_back_charge_nothing() {
+        let (mut table, keys) = table(2);
+        let [parent, a] = keys[..] else { panic!() };
+        link(&mut table, parent, a);
+        charge(&mut table, parent, copies(10));
+        charge(&mut table, parent, copies(4));
+        charge(&mut table, parent, copies(11));
+        assert_eq!(charged(&table, a), Some(11));
+    }
+
+    #[test]
+    fn a_removed_sharer_or_parent_is_no_danger() {
+        let (mut table, keys) = table(3);
+        let [parent, a, b] = keys[..] else { panic!() };
+        link(&mut table, parent, a);
+        unlink(&mut table, a, None);
+        table.remove(a);
+        link(&mut table, parent, b);
+        leave(&mut table, parent, None);
+        table.remove(parent);
+        unlink(&mut table, b, Some(copies(1)));
+        assert_eq!(charged(&table, b), Some(0));
+    }
+}

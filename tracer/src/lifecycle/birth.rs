@@ -1,0 +1,285 @@
+//! How lives come into the table: by fork, or because they were there before.
+
+use tracer_common::{
+    counter::PAGE_BYTES,
+    event::{FLAG_NO_COUNTERS, FLAG_NO_PARENT, Fork},
+};
+
+use super::{
+    Lifecycle, Output, bill,
+    image::Parts,
+    process::{Birth, Id, Process, State},
+    table::Key,
+};
+use crate::{
+    decode::Snapshot,
+    record::{Copies, ForkFacts, ForkKind, ForkStep, Missing, Origin, Record},
+};
+
+// CLONE_* flags, include/uapi/linux/sched.h.
+const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+/// What fork(3) of a C library may set: nothing of it changes what is shared.
+const OF_FORK: u64 = CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID;
+
+/// vfork(2) of x86_64, and of 32-bit programs.
+const VFORK: [u32; 2] = [58, 190];
+
+fn kind(clone_flags: u64, syscall: Option<u32>) -> ForkKind {
+    match (clone_flags & CLONE_VM != 0, clone_flags & CLONE_VFORK != 0) {
+        (true, true) if syscall.is_some_and(|number| VFORK.contains(&number)) => ForkKind::Vfork,
+        (true, true) => ForkKind::PosixSpawn,
+        (false, false) if clone_flags & !OF_FORK == 0 => ForkKind::Fork,
+        _ => ForkKind::Clone,
+    }
+}
+
+impl Lifecycle {
+    pub(super) fn fork(&mut self, fork: &Fork, out: &mut dyn Output) {
+        let header = &fork.header;
+        self.advance(header.ktime_ns);
+        let id = self.id_of(header);
+        let known = match self.vacate(id) {
+            None => {
+                self.anomalies.births_again += 1;
+                return;
+            }
+            Some(known) => known,
+        };
+        if known
+            .and_then(|key| self.table.get(key))
+            .is_some_and(|process| process.birth.is_some())
+        {
+            self.anomalies.births_again += 1;
+            return;
+        }
+        let is_command = fork.parent_tgid == self.config.self_tgid;
+        let parent_id = self.id(fork.parent_tgid, fork.parent_start_time_ns);
+        if !is_command && parent_id != id {
+            self.life(parent_id, fork.parent_start_time_ns, out);
+        }
+        // A child that was found in /proc before its birth was read is the same life.
+        let Some(child) = known.or_else(|| self.enter(Process::new(id, header.start_time_ns), out))
+        else {
+            return;
+        };
+        // Entering the child may have made room by removing the parent.
+        let parent = self.table.key(parent_id).filter(|&key| key != child);
+        let facts = self.describe_birth(child, parent, fork, is_command);
+        self.mark_root(child);
+        if let Some(parent) = parent {
+            self.bill_birth(child, parent, fork, facts.kind);
+        }
+        if let Some(process) = self.stepping(child) {
+            out.record(&Record::Fork(ForkStep {
+                time: self.wall(header.ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                vpid: process.vpid,
+                parent: self.process_id(parent_id),
+                fork: facts,
+            }));
+        }
+    }
+
+    /// Fills in what a fork record tells of the child.
+    fn describe_birth(
+        &mut self,
+        child: Key,
+        parent: Option<Key>,
+        fork: &Fork,
+        is_command: bool,
+    ) -> ForkFacts {
+        let header = &fork.header;
+        let syscall = (fork.syscall != u32::MAX).then_some(fork.syscall);
+        let facts = ForkFacts {
+            kind: kind(fork.clone_flags, syscall),
+            clone_flags: fork.clone_flags,
+            syscall,
+            shares_mm: fork.shares_mm != 0,
+            pgtable_bytes: fork.pgtable_bytes,
+            eager_copies: fork.eager_copies,
+        };
+        let inherited = parent
+            .and_then(|key| self.table.get(key))
+            .map(|parent| (parent.image, parent.in_tree));
+        let parent_id = self.id(fork.parent_tgid, fork.parent_start_time_ns);
+        let Some(process) = self.table.get_mut(child) else {
+            return facts;
+        };
+        process.origin = if is_command {
+            Origin::Command
+        } else {
+            Origin::Fork
+        };
+        process.missing = process.missing.without(Missing::BIRTH);
+        if header.flags & FLAG_NO_COUNTERS != 0 {
+            process.missing = process.missing.with(Missing::COUNTERS);
+        }
+        if !process.has_ended() && process.execs == 0 {
+            process.state = State::Forked;
+        }
+        process.vpid = Some(fork.vpid);
+        process.uid = process.uid.or(Some(fork.uid));
+        process.gid = process.gid.or(Some(fork.gid));
+        process.cgroup_id = process.cgroup_id.or(Some(fork.cgroup_id));
+        if process.comm == [0; 16] {
+            process.comm = fork.comm;
+        }
+        process.parent = Some(parent_id);
+        process.real_parent = process.real_parent.or(Some(fork.real_parent_tgid));
+        process.birth = Some(Birth {
+            ktime_ns: header.ktime_ns,
+            facts,
+        });
+        if let Some((image, in_tree)) = inherited {
+            process.in_tree |= in_tree;
+            if process.image.is_none() {
+                process.image = image.map(|image| self.images.retain(image));
+            }
+        }
+        facts
+    }
+
+    /// Counts the child on its parent, and lets it share the parent's bill.
+    fn bill_birth(&mut self, child: Key, parent: Key, fork: &Fork, kind: ForkKind) {
+        if fork.header.flags & FLAG_NO_PARENT == 0 {
+            // What fork copied at once was copied for this child: it is charged with what follows.
+            let eager = Copies {
+                copies: fork.eager_copies,
+                reuses: 0,
+                bytes: fork.eager_copies.saturating_mul(PAGE_BYTES),
+            };
+            bill::charge(&mut self.table, parent, Copies::from(fork.parent).since(eager));
+            let shares = self.table.get(child).is_some_and(|process| {
+                fork.shares_mm == 0 && process.execs == 0 && !process.has_ended()
+            });
+            let parent_lives = self.table.get(parent).is_some_and(|p| !p.has_ended());
+            if shares && parent_lives {
+                bill::link(&mut self.table, parent, child);
+            }
+        }
+        if let Some(parent) = self.table.get_mut(parent) {
+            let count = match kind {
+                ForkKind::Fork => &mut parent.children.forks,
+                ForkKind::Vfork => &mut parent.children.vforks,
+                ForkKind::PosixSpawn => &mut parent.children.spawns,
+                ForkKind::Clone => &mut parent.children.clones,
+            };
+            *count += 1;
+        }
+    }
+
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot<'_>, out: &mut dyn Output) {
+        let id = Id {
+            tgid: snapshot.tgid,
+            ticks: snapshot.start_ticks,
+        };
+        let key = match self.vacate(id) {
+            None => return,
+            Some(Some(key)) => key,
+            Some(None) => {
+                let start_ns = snapshot.start_ticks.saturating_mul(self.ns_per_tick);
+                let Some(key) = self.enter(Process::new(id, start_ns), out) else {
+                    return;
+                };
+                key
+            }
+        };
+        let parent = self.table.by_tgid(snapshot.ppid).filter(|&parent| parent != key);
+        let parent = parent.and_then(|key| self.table.get(key));
+        let (parent_id, parent_in_tree) = (parent.map(|p| p.id), parent.map(|p| p.in_tree));
+        let Some(process) = self.table.get_mut(key).filter(|p| !p.has_ended()) else {
+            return;
+        };
+        if process.origin == Origin::Unknown {
+            process.origin = Origin::Snapshot;
+            process.in_tree |= parent_in_tree.unwrap_or(false);
+            process.parent = process.parent.or(parent_id);
+            if process.state == State::Unknown {
+                process.state = State::Seen;
+            }
+        }
+        process.vpid = process.vpid.or(Some(snapshot.vpid));
+        process.uid = process.uid.or(Some(snapshot.uid));
+        process.gid = process.gid.or(Some(snapshot.gid));
+        process.real_parent = process.real_parent.or(Some(snapshot.ppid));
+        if snapshot.cgroup_id != 0 {
+            process.cgroup_id = process.cgroup_id.or(Some(snapshot.cgroup_id));
+        }
+        if process.comm == [0; 16] {
+            let len = snapshot.comm.len().min(process.comm.len());
+            process.comm[..len].copy_from_slice(&snapshot.comm[..len]);
+        }
+        if process.image.is_none() && !snapshot.exe.is_empty() {
+            let args = snapshot.args;
+            let count = args.split_inclusive(|&byte| byte == 0).count();
+            process.image = Some(self.images.insert(Parts {
+                path: snapshot.exe,
+                interp: b"",
+                args,
+                argc: u32::try_from(count).unwrap_or(u32::MAX),
+                args_bytes: u32::try_from(args.len()).unwrap_or(u32::MAX),
+            }));
+        }
+        if snapshot.zombie {
+            process.state = State::Zombie;
+            self.live_count -= 1;
+            self.zombie_count += 1;
+        }
+        self.mark_root(key);
+        self.spread_tree(key);
+    }
+
+    /// Takes the children of a new member of the tree in, which may have been found in `/proc` before it.
+    /// Only the daemon's start costs this.
+    fn spread_tree(&mut self, root: Key) {
+        if self.config.roots.is_empty() {
+            return;
+        }
+        let mut members = vec![root];
+        while let Some(key) = members.pop() {
+            let Some(member) = self.table.get(key).filter(|process| process.in_tree) else {
+                continue;
+            };
+            let tgid = member.id.tgid;
+            let children: Vec<Key> = self
+                .table
+                .iter()
+                .filter(|(_, p)| !p.in_tree && p.real_parent == Some(tgid))
+                .map(|(key, _)| key)
+                .collect();
+            for child in children {
+                if let Some(process) = self.table.get_mut(child) {
+                    process.in_tree = true;
+                }
+                members.push(child);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (flags, syscall, expected) in [
+            (0, Some(57), ForkKind::Fork),
+            (CLONE_VFORK | CLONE_VM, Some(58), ForkKind::Vfork),
+            (CLONE_VFORK | CLONE_VM, Some(435), ForkKind::PosixSpawn),
+            (CLONE_VFORK | CLONE_VM, Some(56), ForkKind::PosixSpawn),
+            (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, Some(56), ForkKind::Fork),
+            (CLONE_VM, Some(56), ForkKind::Clone),
+            (CLONE_VFORK, Some(56), ForkKind::Clone),
+            (0x2000_0000, Some(56), ForkKind::Clone),
+            (CLONE_VM | 0x80_0000, None, ForkKind::Clone),
+        ] {
+            assert_eq!(kind(flags, syscall), expected, "{flags:#x} {syscall:?}");
+        }
+    }
+}

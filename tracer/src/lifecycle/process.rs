@@ -1,0 +1,174 @@
+//! A process life as far as it is known.
+
+use tracer_common::counter::{Counters, Totals};
+
+use super::{bill::Bill, image::ImageId};
+use crate::record::{Children, Copies, ForkFacts, ForkKind, Missing, Origin};
+
+/// Most programs that a process is remembered to have run before, the latest ones.
+pub(super) const PREVIOUS: usize = 4;
+
+/// The identity of a life within a boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Id {
+    pub(super) tgid: u32,
+    /// Start in clock ticks since boot, as `/proc` shows it.
+    pub(super) ticks: u64,
+}
+
+/// Where a life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It was there before us.
+    Seen,
+    /// Born, and running its parent's program.
+    Forked,
+    /// Running a program of its own.
+    Running,
+    /// Ended, not reaped.
+    Zombie,
+    /// Reaped, or known to be gone.
+    Reaped,
+    /// Known from an event in the middle of its life.
+    Unknown,
+}
+
+/// How it was born.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    pub(super) ktime_ns: u64,
+    pub(super) facts: ForkFacts,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) ktime_ns: u64,
+    /// `None` when the kernel side had no entry for it.
+    pub(super) counters: Option<Counters>,
+    pub(super) minor_faults: u64,
+    pub(super) major_faults: u64,
+    pub(super) status: u32,
+    pub(super) syscall: u32,
+    pub(super) core: bool,
+    pub(super) real_parent: u32,
+}
+
+/// Who took its exit status.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reaped {
+    pub(super) ktime_ns: u64,
+    pub(super) by: Option<u32>,
+    pub(super) exact: bool,
+}
+
+/// Everything known of one life.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub(super) id: Id,
+    pub(super) start_ns: u64,
+    pub(super) state: State,
+    pub(super) origin: Origin,
+    pub(super) missing: Missing,
+    /// Losses that were known when it was entered.
+    pub(super) losses_before: u64,
+    pub(super) vpid: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) cgroup_id: Option<u64>,
+    pub(super) in_tree: bool,
+    pub(super) comm: [u8; 16],
+    pub(super) image: Option<ImageId>,
+    pub(super) previous: [Option<ImageId>; PREVIOUS],
+    /// Who forked it; of a process found in `/proc`, its parent then.
+    pub(super) parent: Option<Id>,
+    /// The parent that the kernel named last.
+    pub(super) real_parent: Option<u32>,
+    pub(super) birth: Option<Birth>,
+    pub(super) parent_blocked_ns: Option<u64>,
+    pub(super) bill: Bill,
+    pub(super) execs: u64,
+    pub(super) failures: u64,
+    /// Its totals when it began the first and the last program that it ran.
+    pub(super) at_first_exec: Option<Totals>,
+    pub(super) at_last_exec: Option<Totals>,
+    pub(super) children: Children,
+    /// What the last progress record said.
+    pub(super) progress: Copies,
+    pub(super) end: Option<End>,
+    pub(super) reaped: Option<Reaped>,
+    /// Its timeline is out.
+    pub(super) written: bool,
+    /// It waits for a tick to be written and forgotten.
+    pub(super) closing: bool,
+}
+
+impl Process {
+    /// A life of which nothing is known but its identity.
+    pub(super) fn new(id: Id, start_ns: u64) -> Self {
+        Self {
+            id,
+            start_ns,
+            state: State::Unknown,
+            origin: Origin::Unknown,
+            missing: Missing::BIRTH,
+            losses_before: 0,
+            vpid: None,
+            uid: None,
+            gid: None,
+            cgroup_id: None,
+            in_tree: false,
+            comm: [0; 16],
+            image: None,
+            previous: [None; PREVIOUS],
+            parent: None,
+            real_parent: None,
+            birth: None,
+            parent_blocked_ns: None,
+            bill: Bill::default(),
+            execs: 0,
+            failures: 0,
+            at_first_exec: None,
+            at_last_exec: None,
+            children: Children::default(),
+            progress: Copies::default(),
+            end: None,
+            reaped: None,
+            written: false,
+            closing: false,
+        }
+    }
+
+    /// Its end was seen, or it is known to be gone.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Zombie | State::Reaped)
+    }
+
+    /// The name without its padding.
+    pub(super) fn name(&self) -> &[u8] {
+        self.comm.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    /// Notes that its parent was waiting for it until `ktime_ns`, if it was.
+    pub(super) fn unblock_parent(&mut self, ktime_ns: u64) {
+        if let Some(birth) = self.birth
+            && matches!(birth.facts.kind, ForkKind::Vfork | ForkKind::PosixSpawn)
+            && self.parent_blocked_ns.is_none()
+        {
+            self.parent_blocked_ns = Some(ktime_ns.saturating_sub(birth.ktime_ns));
+        }
+    }
+
+    /// Makes `image` its program; returns one that is no longer remembered.
+    pub(super) fn run(&mut self, image: ImageId) -> Option<ImageId> {
+        let old = self.image.replace(image)?;
+        let forgotten = self.previous[0];
+        if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(old);
+            return None;
+        }
+        self.previous.rotate_left(1);
+        self.previous[PREVIOUS - 1] = Some(old);
+        forgotten
+    }
+}

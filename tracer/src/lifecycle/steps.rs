@@ -1,0 +1,244 @@
+//! What happens in a life: programs, failures, progress, the end.
+
+use tracer_common::event::{
+    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, ForkFailed,
+    Process as Counted,
+};
+
+use super::{
+    Lifecycle, Output, bill, cow,
+    image::Parts,
+    process::{End, Process, State},
+    table::Key,
+};
+use crate::record::{self, Copies, ExecStep, ExitStep, Missing, Record, Reparent, Text};
+
+impl Lifecycle {
+    pub(super) fn exec(&mut self, exec: &Exec, parts: Parts<'_>, out: &mut dyn Output) {
+        let header = &exec.header;
+        self.advance(header.ktime_ns);
+        let Some(key) = self.life(self.id_of(header), header.start_time_ns, out) else {
+            return;
+        };
+        if self.table.get(key).is_some_and(Process::has_ended) {
+            self.anomalies.after_end += 1;
+            return;
+        }
+        let own = (header.flags & FLAG_NO_COUNTERS == 0).then_some(exec.own);
+        bill::leave(&mut self.table, key, own.map(Copies::from));
+        bill::unlink(&mut self.table, key, Self::parent_totals(header, exec.parent));
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        process.unblock_parent(header.ktime_ns);
+        if own.is_none() {
+            process.missing = process.missing.with(Missing::COUNTERS);
+        }
+        if header.flags & FLAG_ARGS_UNREADABLE != 0 {
+            process.missing = process.missing.with(Missing::ARGS);
+        }
+        let is_first = process.execs == 0;
+        if is_first {
+            process.at_first_exec = own;
+        }
+        process.at_last_exec = own;
+        process.execs += 1;
+        process.state = State::Running;
+        process.uid = Some(exec.uid);
+        process.gid = Some(exec.gid);
+        process.cgroup_id = Some(exec.cgroup_id);
+        process.comm = exec.comm;
+        if let Some(forgotten) = process.run(self.images.insert(parts)) {
+            self.images.release(forgotten);
+        }
+        let forked_by = process.birth.and(process.parent).filter(|_| is_first);
+        if let Some(parent) = forked_by.and_then(|id| self.table.key(id))
+            && let Some(parent) = self.table.get_mut(parent)
+        {
+            parent.children.execs_followed += 1;
+        }
+        if let Some(process) = self.stepping(key) {
+            out.record(&Record::Exec(ExecStep {
+                time: self.wall(header.ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                executable: self.executable(process),
+                args: self.args(process).unwrap_or_default(),
+                args_count: exec.argc,
+                exec: self.exec_fields(process),
+            }));
+        }
+    }
+
+    pub(super) fn exec_failed(&mut self, failed: &ExecFailed, path: &[u8], out: &mut dyn Output) {
+        let header = &failed.header;
+        self.advance(header.ktime_ns);
+        let Some(key) = self.life(self.id_of(header), header.start_time_ns, out) else {
+            return;
+        };
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        if process.has_ended() {
+            self.anomalies.after_end += 1;
+            return;
+        }
+        process.failures += 1;
+        if let Some(process) = self.stepping(key) {
+            out.record(&Record::ExecFailed(record::ExecFailed {
+                time: self.wall(header.ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                errno: failed.errno,
+                path: (!path.is_empty()).then_some(Text(path)),
+            }));
+        }
+    }
+
+    pub(super) fn fork_failed(&mut self, failed: &ForkFailed, out: &mut dyn Output) {
+        let header = &failed.header;
+        self.advance(header.ktime_ns);
+        let Some(key) = self.life(self.id_of(header), header.start_time_ns, out) else {
+            return;
+        };
+        if self.table.get(key).is_some_and(Process::has_ended) {
+            self.anomalies.after_end += 1;
+            return;
+        }
+        if let Some(process) = self.stepping(key) {
+            out.record(&Record::ForkFailed(record::ForkFailed {
+                time: self.wall(header.ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                errno: failed.errno,
+                syscall: failed.syscall,
+            }));
+        }
+    }
+
+    pub(super) fn exit(&mut self, exit: &Exit, out: &mut dyn Output) {
+        let header = &exit.header;
+        self.advance(header.ktime_ns);
+        let Some(key) = self.life(self.id_of(header), header.start_time_ns, out) else {
+            return;
+        };
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        if process.written || process.end.is_some() {
+            self.duplicates += 1;
+            if let Some(end) = process.end.as_mut().filter(|_| !process.written) {
+                end.merge(&End::of(exit));
+            }
+            return;
+        }
+        process.unblock_parent(header.ktime_ns);
+        process.uid = Some(exit.uid);
+        process.comm = exit.comm;
+        let end = End::of(exit);
+        if end.counters.is_none() {
+            process.missing = process.missing.with(Missing::COUNTERS);
+        }
+        process.missing = process.missing.without(Missing::EXIT);
+        process.end = Some(end);
+        let vpid = process.vpid.filter(|&vpid| vpid != process.id.tgid);
+        if !process.has_ended() {
+            process.state = State::Zombie;
+            self.live_count -= 1;
+            self.zombie_count += 1;
+            self.zombies.push_back((header.ktime_ns, key));
+        }
+        let own = end.counters.map(|counters| Copies::from(cow::totals(&counters)));
+        bill::leave(&mut self.table, key, own);
+        bill::unlink(&mut self.table, key, Self::parent_totals(header, exit.parent));
+        if let Some(vpid) = vpid {
+            self.table.index_vpid(exit.real_parent_tgid, vpid, key);
+        }
+        self.reparent(key, exit.real_parent_tgid, header.ktime_ns, out);
+        if let Some(process) = self.stepping(key) {
+            out.record(&Record::Exit(ExitStep {
+                time: self.wall(header.ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                exit_code: end.exit_code(),
+                exit: end.fields(),
+            }));
+        }
+    }
+
+    /// Notes the parent that the kernel names now.
+    pub(super) fn reparent(&mut self, key: Key, to: u32, ktime_ns: u64, out: &mut dyn Output) {
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        let from = process.real_parent.replace(to);
+        if let Some(from_pid) = from.filter(|&from| from != to)
+            && let Some(process) = self.stepping(key)
+        {
+            out.record(&Record::Reparent(Reparent {
+                time: self.wall(ktime_ns),
+                subject: process.subject(),
+                entity: self.process_id(process.id),
+                from_pid,
+                to_pid: to,
+            }));
+        }
+    }
+
+    /// The counters of a live process: a record, when it has copied since the last one.
+    pub(super) fn progress(&mut self, tgid: u32, counted: &Counted, out: &mut dyn Output) {
+        let Some(key) = self.table.by_tgid(tgid) else {
+            return;
+        };
+        let id = self.id(tgid, counted.start_time_ns);
+        let totals = Copies::from(cow::totals(&counted.counters));
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        // The kernel side does not know when processes started that were there before it.
+        let same = counted.start_time_ns == 0 || process.id == id;
+        let delta = totals.since(process.progress);
+        if !same || process.has_ended() || delta == Copies::default() {
+            return;
+        }
+        process.progress = process.progress.max(totals);
+        let Some(process) = self.table.get(key) else {
+            return;
+        };
+        out.record(&Record::Cow(record::Cow {
+            time: self.wall(self.now_ns),
+            subject: process.subject(),
+            entity: self.process_id(process.id),
+            executable: self.executable(process),
+            cow: cow::counts(&counted.counters, process.at_last_exec),
+            delta,
+        }));
+    }
+}
+
+impl End {
+    fn of(exit: &Exit) -> Self {
+        let flags = exit.header.flags;
+        Self {
+            ktime_ns: exit.header.ktime_ns,
+            counters: (flags & FLAG_NO_COUNTERS == 0).then_some(exit.counters),
+            minor_faults: exit.minor_faults,
+            major_faults: exit.major_faults,
+            status: exit.status,
+            syscall: exit.syscall,
+            core: flags & FLAG_CORE != 0,
+            real_parent: exit.real_parent_tgid,
+        }
+    }
+
+    /// Takes over what a second record of the same end counted more.
+    fn merge(&mut self, other: &Self) {
+        self.minor_faults = self.minor_faults.max(other.minor_faults);
+        self.major_faults = self.major_faults.max(other.major_faults);
+        if let (Some(counters), Some(others)) = (&mut self.counters, &other.counters) {
+            for (counter, other) in counters.iter_mut().zip(others) {
+                *counter = (*counter).max(*other);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What a record says of a process: read from the table, changing nothing.
+
+use super::{
+    Lifecycle, cow,
+    image::Image,
+    process::{End, Id, PREVIOUS, Process},
+    table::Key,
+};
+use crate::record::{
+    Args, Children, Copies, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters,
+    Missing, ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
+};
+use tracer_common::counter;
+
+/// exit(2).
+const SYS_EXIT: u32 = 60;
+
+impl Process {
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject {
+            pid: self.id.tgid,
+            comm: self.name(),
+            uid: self.uid,
+            cgroup_id: self.cgroup_id,
+            in_tree: self.in_tree,
+        }
+    }
+
+    pub(super) fn reap_fields(&self) -> Option<Reap> {
+        self.reaped.map(|reaped| Reap {
+            by_pid: reaped.by,
+            zombie_ns: self
+                .end
+                .map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
+            auto: None,
+            exact: reaped.exact,
+        })
+    }
+
+    /// Its copies in the program that it inherited: until its first exec, or its end.
+    fn before_exec(&self) -> Option<Copies> {
+        if self.execs > 0 {
+            return self.at_first_exec.map(Copies::from);
+        }
+        let counters = self.end?.counters?;
+        Some(cow::totals(&counters).into())
+    }
+
+    fn fork_fields(&self) -> Option<Fork> {
+        let facts = self.birth?.facts;
+        if self.origin == crate::record::Origin::Command {
+            return None;
+        }
+        let before_exec = self.before_exec();
+        let by_parent = self.bill.by_parent;
+        let wasted = match (before_exec, by_parent) {
+            (Some(own), Some(parents)) if self.execs > 0 => Some(own.plus(parents)),
+            _ => None,
+        };
+        Some(Fork {
+            kind: facts.kind,
+            clone_flags: facts.clone_flags,
+            syscall: facts.syscall,
+            shares_mm: facts.shares_mm,
+            pgtable_bytes: facts.pgtable_bytes,
+            duration_ns: None,
+            shared_anon_bytes: None,
+            parent_blocked_ns: self.parent_blocked_ns,
+            before_exec,
+            by_parent,
+            eager_copies: facts.eager_copies,
+            wasted,
+        })
+    }
+}
+
+impl End {
+    /// The exit code; `None` when a signal ended it.
+    pub(super) fn exit_code(&self) -> Option<u8> {
+        let [status, code, _, _] = self.status.to_le_bytes();
+        (status & 0x7f == 0).then_some(code)
+    }
+
+    pub(super) fn fields(&self) -> Exit {
+        let [status, ..] = self.status.to_le_bytes();
+        let signal = Some(status & 0x7f).filter(|&signal| signal != 0).map(Signal);
+        let via = match (signal, self.syscall) {
+            (Some(_), _) => ExitVia::Signal,
+            (None, SYS_EXIT) => ExitVia::Exit,
+            // In any other call, or in none, a thread ends because another one called exit_group.
+            (None, _) => ExitVia::ExitGroup,
+        };
+        Exit {
+            via,
+            signal,
+            core_dumped: self.core || status & 0x80 != 0,
+            parent_pid: (self.real_parent != 0).then_some(self.real_parent),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// The process, when steps are to be written.
+    pub(super) fn stepping(&self, key: Key) -> Option<&Process> {
+        self.table.get(key).filter(|_| self.config.steps)
+    }
+
+    pub(super) fn process_id(&self, id: Id) -> ProcessId {
+        ProcessId {
+            pid: id.tgid,
+            entity_id: EntityId::new(self.boot, id.tgid, id.ticks),
+        }
+    }
+
+    fn image(&self, process: &Process) -> Option<&Image> {
+        process.image.map(|image| self.images.get(image))
+    }
+
+    pub(super) fn executable(&self, process: &Process) -> Option<Text<'_>> {
+        self.image(process).map(|image| Text(image.executable()))
+    }
+
+    pub(super) fn args(&self, process: &Process) -> Option<Args<'_>> {
+        self.image(process).map(|image| Args(image.args()))
+    }
+
+    pub(super) fn exec_fields(&self, process: &Process) -> Exec<'_> {
+        let image = self.image(process);
+        let interpreter = image
+            .map(Image::interp)
+            .filter(|interp| !interp.is_empty())
+            .map(Text);
+        Exec {
+            seq: process.execs,
+            path: image.map(|image| Text(image.path())),
+            interpreters: Interpreters(interpreter),
+            args_bytes: image.map(|image| image.args_bytes),
+            args_truncated: image
+                .is_some_and(|image| image.args().len() < image.args_bytes as usize),
+            failures: self.config.full_hooks.then_some(process.failures),
+        }
+    }
+
+    /// The whole life, as known now; `previous` is room for what it ran before.
+    pub(super) fn timeline<'a>(
+        &'a self,
+        process: &'a Process,
+        previous: &'a mut [Program<'a>; PREVIOUS],
+    ) -> Timeline<'a> {
+        let mut ran = 0;
+        for (program, image) in previous.iter_mut().zip(process.previous.iter().flatten()) {
+            let image = self.images.get(*image);
+            *program = Program {
+                executable: Text(image.executable()),
+                args_count: image.argc,
+            };
+            ran += 1;
+        }
+        let ProcessId { pid, entity_id } = self.process_id(process.id);
+        let end = process.end.as_ref();
+        let end_time = end.map(|end| self.wall(end.ktime_ns));
+        let missing = process
+            .missing
+            .with(process.missing_program())
+            .with(self.losses.since(process.losses_before));
+        let counters = end.and_then(|end| end.counters.as_ref());
+        Timeline {
+            time: end_time.unwrap_or_else(|| self.wall(self.now_ns)),
+            duration_ns: end.map(|end| end.ktime_ns.saturating_sub(process.start_ns)),
+            subject: process.subject(),
+            process: crate::record::Process {
+                pid,
+                vpid: process.vpid,
+                entity_id,
+                name: Text(process.name()),
+                executable: self.executable(process),
+                args: self.args(process),
+                args_count: self.image(process).map(|image| image.argc),
+                exit_code: end.and_then(End::exit_code),
+                start: self.wall(process.start_ns),
+                end: end_time,
+                parent: process.parent.map(|id| self.process_id(id)),
+                previous: &previous[..ran],
+            },
+            user: User {
+                id: process.uid.map(Decimal),
+                group: Group {
+                    id: process.gid.map(Decimal),
+                },
+            },
+            tracer: Story {
+                origin: process.origin,
+                complete: missing.is_empty(),
+                missing,
+                fork: process.fork_fields(),
+                exec: self.exec_fields(process),
+                cow: counters.map(|counters| cow::counts(counters, process.at_last_exec)),
+                faults: end
+                    .map(|end| cow::faults(end.minor_faults, end.major_faults, counters)),
+                children: Children {
+                    threads: counters.map(|counters| counters[counter::THREADS as usize]),
+                    ..process.children_paid()
+                },
+                exit: end.map(End::fields),
+                reap: process.reap_fields(),
+                cgroup_id: process.cgroup_id,
+            },
+        }
+    }
+}
+
+impl Process {
+    /// A process that another one's system call made runs a program; a kernel thread runs none.
+    fn missing_program(&self) -> Missing {
+        let made_by_call = self
+            .birth
+            .is_some_and(|birth| birth.facts.syscall.is_some());
+        if made_by_call && self.image.is_none() {
+            Missing::PROGRAM
+        } else {
+            Missing::default()
+        }
+    }
+
+    fn children_paid(&self) -> Children {
+        Children {
+            paid: self.bill.paid,
+            ..self.children
+        }
+    }
+}

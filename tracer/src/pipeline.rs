@@ -1,0 +1,265 @@
+//! The way of an event to a line: decode -> lifecycle -> record -> sink. Live events and recorded
+//! ones take the same way.
+
+use std::{
+    fs,
+    io::{self, BufReader, BufWriter},
+    path::Path,
+};
+
+use tracer_common::event::{KINDS, Kind};
+
+use crate::{
+    config,
+    decode::{Event, Loss, LossStage},
+    error::{Code, Error},
+    filter::Filter,
+    lifecycle::Lifecycle,
+    record::{Account, Bye, FilterInfo, KindCounts, Reason, Record, Time},
+    replay::{Head, Reader, Recorder},
+    sink::{Sink, file, jsonl::JsonLines},
+};
+
+/// What only the kernel side can count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelCounts {
+    /// Records of each kind.
+    pub records: [KindCounts; KINDS],
+    /// Runs of programs that the kernel skipped.
+    pub recursion_misses: u64,
+}
+
+/// One run, from events to lines.
+pub struct Pipeline<S> {
+    lifecycle: Lifecycle,
+    lines: JsonLines<S>,
+    recorder: Option<Recorder<BufWriter<fs::File>>>,
+    record_error: Option<io::Error>,
+    wall_offset_ns: i64,
+    received: u64,
+    awaited: Option<u32>,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Begins with the line `hello`; raw events go to `recording` as well.
+    pub fn new(head: Head, sink: S, filter: Filter, recording: Option<fs::File>) -> Self {
+        let mut lines = JsonLines::new(sink, head.hello.hostname.clone(), filter);
+        lines.record(&Record::Hello(&head.hello));
+        lines.flush();
+        let (recorder, record_error) =
+            match recording.map(|file| Recorder::new(BufWriter::new(file), &head)).transpose() {
+                Ok(recorder) => (recorder, None),
+                Err(error) => (None, Some(error)),
+            };
+        Self {
+            wall_offset_ns: head.config.wall_offset_ns,
+            lifecycle: Lifecycle::new(head.config),
+            lines,
+            recorder,
+            record_error,
+            received: 0,
+            awaited: None,
+        }
+    }
+
+    /// Takes a record of the kernel side.
+    pub fn kernel(&mut self, bytes: &[u8]) {
+        self.received += 1;
+        match Event::decode(bytes) {
+            Ok(event) => {
+                self.keep(|recorder| recorder.kernel(bytes));
+                self.feed(&event);
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                self.event(&Event::Loss(Loss {
+                    ktime_ns: self.lifecycle.now_ns(),
+                    stage: LossStage::Decode,
+                    record: None,
+                    count: 1,
+                }));
+            }
+        }
+    }
+
+    /// Takes an event that the daemon found out by itself.
+    pub fn event(&mut self, event: &Event<'_>) {
+        self.keep(|recorder| recorder.event(event));
+        self.feed(event);
+    }
+
+    /// Takes note when the timeline of process `pid` has been written.
+    pub fn watch_for(&mut self, pid: u32) {
+        self.awaited = Some(pid);
+    }
+
+    /// Whether a timeline that was watched for has not been written yet.
+    pub fn is_waiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Writes a heartbeat.
+    pub fn heartbeat(&mut self, ktime_ns: u64, kernel: &KernelCounts) {
+        let account = self.account(ktime_ns, kernel);
+        self.lines.record(&Record::Heartbeat(&account));
+    }
+
+    /// Hands on what is buffered, and looks whether somebody still reads it.
+    pub fn flush(&mut self) {
+        self.lines.flush();
+        self.lines.check_reader();
+        self.keep(Recorder::flush);
+    }
+
+    /// Writes what is still pending, and `bye` as the last line.
+    pub fn finish(&mut self, kernel: &KernelCounts, reason: Reason) {
+        let lines = &mut self.lines;
+        self.lifecycle.finish(&mut |record: &Record<'_>| lines.record(record));
+        // The time of the last event: so a replay says the same.
+        let account = self.account(self.lifecycle.now_ns(), kernel);
+        self.lines.record(&Record::Bye(&Bye { account, reason }));
+        self.lines.flush();
+        self.keep(Recorder::flush);
+    }
+
+    /// The first error of the output.
+    pub fn output_error(&self) -> Option<&io::Error> {
+        self.lines.error()
+    }
+
+    /// The error that ended the recording.
+    pub fn record_error(&self) -> Option<&io::Error> {
+        self.record_error.as_ref()
+    }
+
+    /// The state of all lives.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// The lines and what they say in sum.
+    pub fn lines(&self) -> &JsonLines<S> {
+        &self.lines
+    }
+
+    fn feed(&mut self, event: &Event<'_>) {
+        let Self { lifecycle, lines, awaited, .. } = self;
+        lifecycle.apply(event, &mut |record: &Record<'_>| {
+            if let Record::Timeline(timeline) = record
+                && *awaited == Some(timeline.process.pid)
+            {
+                *awaited = None;
+            }
+            lines.record(record);
+        });
+    }
+
+    /// Records; the first failure ends the recording.
+    fn keep(&mut self, write: impl FnOnce(&mut Recorder<BufWriter<fs::File>>) -> io::Result<()>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = write(recorder)
+        {
+            self.recorder = None;
+            self.record_error = Some(error);
+        }
+    }
+
+    fn account(&self, ktime_ns: u64, kernel: &KernelCounts) -> Account {
+        Account {
+            time: Time::from_boot(ktime_ns, self.wall_offset_ns),
+            records: kernel.records,
+            received: self.received,
+            written: self.lines.written(),
+            filtered: self.lines.filtered(),
+            recursion_misses: kernel.recursion_misses,
+            lifecycle: self.lifecycle.stats(),
+        }
+    }
+}
+
+/// The error to end with when lines could not be written.
+pub fn output_failed(error: &io::Error) -> Error {
+    Error::io("write the output", error, "free some space, or write elsewhere with --output FILE")
+}
+
+/// `tracer replay`: a recording becomes lines. Returns the exit status.
+pub fn replay(options: &config::Replay) -> Result<u8, Error> {
+    let path = &options.recording;
+    let file = fs::File::open(path).map_err(|error| {
+        Error::io(format!("open {}", path.display()), &error, "name a file of 'run --record'")
+    })?;
+    let mut reader = Reader::new(BufReader::new(file)).map_err(|error| not_read(path, &error))?;
+    let sink = file::Pending::open(&options.output)?.commit()?;
+    // All that was recorded is shown.
+    let mut head = reader.head().clone();
+    head.hello.filter = FilterInfo::default();
+    let mut pipeline = Pipeline::new(head, sink, Filter::default(), None);
+    let mut kernel = KernelCounts::default();
+    let result = loop {
+        match reader.next_event() {
+            Ok(Some(event)) => {
+                count(&mut kernel, &event);
+                pipeline.feed(&event);
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(not_read(path, &error)),
+        }
+        if pipeline.output_error().is_some() {
+            break Ok(());
+        }
+    };
+    let reason = if result.is_ok() { Reason::End } else { Reason::Error };
+    pipeline.received = kernel.records.iter().map(|counts| counts.submitted).sum();
+    pipeline.finish(&kernel, reason);
+    match pipeline.output_error() {
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(output_failed(error)),
+        _ => result.map(|()| Code::Ok as u8),
+    }
+}
+
+fn not_read(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    let what = format!("read {}", path.display());
+    Error::new(Code::Runtime, what, error, "name a whole recording of 'run --record'")
+}
+
+/// Counts a replayed event as the kernel side counted it.
+fn count(kernel: &mut KernelCounts, event: &Event<'_>) {
+    let (kind, lost) = match event {
+        Event::Fork(_) => (Kind::Fork, 0),
+        Event::Exec { .. } => (Kind::Exec, 0),
+        Event::Exit(_) => (Kind::Exit, 0),
+        Event::Free(_) => (Kind::Free, 0),
+        Event::Wait(_) => (Kind::Wait, 0),
+        Event::ExecFailed { .. } => (Kind::ExecFailed, 0),
+        Event::ForkFailed(_) => (Kind::ForkFailed, 0),
+        Event::Loss(Loss { stage: LossStage::Ring, record: Some(kind), count, .. }) => (*kind, *count),
+        Event::Loss(_)
+        | Event::Snapshot(_)
+        | Event::Progress { .. }
+        | Event::Gone { .. }
+        | Event::Tick { .. } => return,
+    };
+    let counts = &mut kernel.records[kind as usize];
+    let submitted = u64::from(lost == 0);
+    counts.seen = counts.seen.saturating_add(submitted).saturating_add(lost);
+    counts.submitted += submitted;
+    counts.ring_full = counts.ring_full.saturating_add(lost);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_counts_like_the_kernel_side() {
+        let mut kernel = KernelCounts::default();
+        let loss = |stage, record| Event::Loss(Loss { ktime_ns: 1, stage, record, count: 3 });
+        count(&mut kernel, &Event::Free(Default::default()));
+        count(&mut kernel, &loss(LossStage::Ring, Some(Kind::Free)));
+        count(&mut kernel, &loss(LossStage::Late, None));
+        count(&mut kernel, &Event::Tick { ktime_ns: 1 });
+        let free = &kernel.records[Kind::Free as usize];
+        assert_eq!((free.seen, free.submitted, free.ring_full), (4, 1, 3));
+        assert_eq!(kernel.records.iter().map(|counts| counts.seen).sum::<u64>(), 4);
+    }
+}

@@ -1,0 +1,271 @@
+//! Lines about the tracing itself: the first and the last one, signs of life, losses.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use tracer_common::event::{KINDS, Kind};
+
+use super::{Limit, Line, Time};
+use crate::{decode::LossStage, lifecycle::{Anomalies, Stats}};
+
+/// Version of the schema of the lines; fields are only added within one.
+pub const SCHEMA: u32 = 1;
+
+/// The first line: who traces, where, with what.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// When.
+    #[serde(skip)]
+    pub time: Time,
+    /// Name of the machine.
+    #[serde(default)]
+    pub hostname: String,
+    /// Release of the kernel.
+    #[serde(default)]
+    pub kernel: String,
+    /// Version of the program.
+    pub version: String,
+    /// Names this run.
+    pub run_id: String,
+    /// Names the boot, as `/proc/sys/kernel/random/boot_id` shows it.
+    pub boot_id: String,
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME at the start, in ns.
+    pub clock_offset_ns: i64,
+    /// The hooks by name.
+    pub hooks: BTreeMap<String, Hook>,
+    /// How copies are counted: `full`, `fault` or `off`.
+    pub cow_level: String,
+    /// What was found out for it; `None` when it is off.
+    pub calibration: Option<Calibration>,
+    /// Fields that this run cannot tell, with the reason.
+    pub unavailable: BTreeMap<String, String>,
+    /// What is written.
+    pub filter: FilterInfo,
+    /// The command that is traced; `None` when it is the whole machine.
+    pub command: Option<Vec<String>>,
+}
+
+/// Whether a hook is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// It is.
+    pub on: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// What was found out about the running kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Levels of page tables; 0 when they cannot be walked.
+    pub levels: u32,
+    /// Page tables can be walked.
+    pub walk: bool,
+    /// The flush of a copied page is seen.
+    pub flush: bool,
+    /// The allocation of a page is seen.
+    pub alloc: bool,
+}
+
+/// The filter as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct FilterInfo {
+    pub pids: Vec<u32>,
+    pub comms: Vec<String>,
+    pub uids: Vec<u32>,
+    pub cgroups: Vec<String>,
+}
+
+impl Hello {
+    pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer<'a> {
+            version: &'a str,
+            schema: u32,
+            run_id: &'a str,
+            boot_id: &'a str,
+            clock_offset_ns: i64,
+            hooks: &'a BTreeMap<String, Hook>,
+            cow_level: &'a str,
+            calibration: Option<Calibration>,
+            unavailable: &'a BTreeMap<String, String>,
+            filter: &'a FilterInfo,
+            command: Option<&'a [String]>,
+            command_truncated: bool,
+        }
+        let whole = self.command.as_deref();
+        let command = whole.map(|words| words.get(..limit.args).unwrap_or(words));
+        let tracer = Tracer {
+            version: &self.version,
+            schema: SCHEMA,
+            run_id: &self.run_id,
+            boot_id: &self.boot_id,
+            clock_offset_ns: self.clock_offset_ns,
+            hooks: &self.hooks,
+            cow_level: &self.cow_level,
+            calibration: self.calibration,
+            unavailable: &self.unavailable,
+            filter: &self.filter,
+            command,
+            command_truncated: command.map(<[_]>::len) < whole.map(<[_]>::len),
+        };
+        line.of_tracer(self.time, Some(&self.kernel), tracer);
+    }
+}
+
+/// Records of one kind, counted by the kernel side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct KindCounts {
+    pub seen: u64,
+    pub submitted: u64,
+    pub ring_full: u64,
+}
+
+/// The counts until now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// When.
+    pub time: Time,
+    /// By kind, in the order of [`Kind::ALL`].
+    pub records: [KindCounts; KINDS],
+    /// Records taken from the ring.
+    pub received: u64,
+    /// Lines written before this one.
+    pub written: u64,
+    /// Lines that the filter kept back.
+    pub filtered: u64,
+    /// Times that the kernel skipped a program.
+    pub recursion_misses: u64,
+    /// Of the lifecycle.
+    pub lifecycle: Stats,
+}
+
+#[derive(Serialize)]
+struct AccountFields {
+    records: ByKind,
+    received: u64,
+    written: u64,
+    filtered: u64,
+    live: u64,
+    zombies: u64,
+    anomalies: Anomalies,
+    duplicates: u64,
+    recursion_misses: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+}
+
+struct ByKind([KindCounts; KINDS]);
+
+impl Serialize for ByKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(KINDS))?;
+        for (kind, counts) in Kind::ALL.into_iter().zip(&self.0) {
+            map.serialize_entry(kind.name(), counts)?;
+        }
+        map.end()
+    }
+}
+
+impl Account {
+    fn fields(&self, reason: Option<Reason>) -> AccountFields {
+        let Self {
+            time: _,
+            records,
+            received,
+            written,
+            filtered,
+            recursion_misses,
+            lifecycle,
+        } = *self;
+        let Stats {
+            live,
+            zombies,
+            duplicates,
+            anomalies,
+        } = lifecycle;
+        AccountFields {
+            records: ByKind(records),
+            received,
+            written,
+            filtered,
+            live,
+            zombies,
+            anomalies,
+            duplicates,
+            recursion_misses,
+            reason,
+        }
+    }
+
+    pub(super) fn write_heartbeat(&self, line: Line<'_>) {
+        line.of_tracer(self.time, None, self.fields(None));
+    }
+}
+
+/// The last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bye {
+    /// The counts of the whole run.
+    pub account: Account,
+    /// Why it ended.
+    pub reason: Reason,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// It was asked to, by a signal.
+    Signal,
+    /// The command had ended.
+    Command,
+    /// Nobody read the output any more.
+    Pipe,
+    /// Something failed.
+    Error,
+    /// A recording came to its end.
+    End,
+}
+
+impl Bye {
+    pub(super) fn write(&self, line: Line<'_>) {
+        line.of_tracer(self.account.time, None, self.account.fields(Some(self.reason)));
+    }
+}
+
+/// Events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When it was noticed.
+    pub time: Time,
+    /// How many.
+    pub count: u64,
+    /// Where.
+    pub stage: LossStage,
+    /// Of what kind; `None` when that is not known.
+    pub record: Option<Kind>,
+}
+
+impl Lost {
+    pub(super) fn write(&self, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer {
+            lost: LostField,
+        }
+        #[derive(Serialize)]
+        struct LostField {
+            count: u64,
+            stage: LossStage,
+            record: Option<&'static str>,
+        }
+        let lost = LostField {
+            count: self.count,
+            stage: self.stage,
+            record: self.record.map(Kind::name),
+        };
+        line.of_tracer(self.time, None, Tracer { lost });
+    }
+}

@@ -1,0 +1,468 @@
+//! The lines of the stream, as types. `docs/records.md` explains each field, `docs/schema.json` is the
+//! contract that every line is tested against.
+//!
+//! A [`Record`] borrows from the lifecycle's table and is written at once; nothing here is kept.
+
+mod control;
+mod steps;
+mod text;
+mod timeline;
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+pub use control::{
+    Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA,
+};
+pub use steps::{
+    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent,
+};
+pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
+pub use timeline::{
+    Children, CowBy, CowByPage, CowCounts, Exec, Exit, Faults, Fork, Group, Interpreters, Missing, Process,
+    Program, Reap, Story, Timeline, User,
+};
+
+/// Most bytes of a line, its end included: rsyslog breaks lines at 8 KiB.
+pub const MAX_LINE_BYTES: usize = 7_900;
+
+/// Most bytes of each path when a line would be too long even without arguments.
+const SHORT_PATH_BYTES: usize = 200;
+
+/// One line of the stream.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a record lives on the stack of the call that writes it"
+)]
+pub enum Record<'a> {
+    /// A whole process life.
+    Timeline(Timeline<'a>),
+    /// What a live process has copied until now.
+    Cow(Cow<'a>),
+    /// A birth.
+    Fork(ForkStep<'a>),
+    /// A new program.
+    Exec(ExecStep<'a>),
+    /// An exec that failed.
+    ExecFailed(ExecFailed<'a>),
+    /// A fork that failed.
+    ForkFailed(ForkFailed<'a>),
+    /// An end.
+    Exit(ExitStep<'a>),
+    /// A reap.
+    Reap(ReapStep<'a>),
+    /// A new parent.
+    Reparent(Reparent<'a>),
+    /// The first line.
+    Hello(&'a Hello),
+    /// A sign of life, with the counts until now.
+    Heartbeat(&'a Account),
+    /// Events were lost.
+    Lost(Lost),
+    /// The last line.
+    Bye(&'a Bye),
+}
+
+/// What a record is about, for the [filter](crate::filter).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub comm: &'a [u8],
+    /// Its effective user, when known.
+    pub uid: Option<u32>,
+    /// Its cgroup, when known.
+    pub cgroup_id: Option<u64>,
+    /// It is one of the roots that were asked for, or descends from one.
+    pub in_tree: bool,
+}
+
+/// A process, as another one refers to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct ProcessId {
+    /// Its pid.
+    pub pid: u32,
+    /// Its identity.
+    pub entity_id: EntityId,
+}
+
+/// A sum of copy-on-write work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Copies {
+    /// Pages copied; a huge page counts as one.
+    pub copies: u64,
+    /// Pages made writable without a copy.
+    pub reuses: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+}
+
+impl From<tracer_common::counter::Totals> for Copies {
+    fn from(totals: tracer_common::counter::Totals) -> Self {
+        Self {
+            copies: totals.copies,
+            reuses: totals.reuses,
+            bytes: totals.bytes,
+        }
+    }
+}
+
+impl Copies {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            copies: self.copies.saturating_add(other.copies),
+            reuses: self.reuses.saturating_add(other.reuses),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// What is more here than in `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            copies: self.copies.saturating_sub(earlier.copies),
+            reuses: self.reuses.saturating_sub(earlier.reuses),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+        }
+    }
+
+    /// The greater of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            copies: self.copies.max(other.copies),
+            reuses: self.reuses.max(other.reuses),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+}
+
+/// How much of the long fields is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limit {
+    /// Bytes of the arguments; for `hello`, how many words of the command.
+    args: usize,
+    /// Bytes of each path.
+    path: usize,
+}
+
+impl Limit {
+    const NONE: Self = Self {
+        args: usize::MAX,
+        path: usize::MAX,
+    };
+}
+
+impl<'a> Record<'a> {
+    /// The value of `event.action`.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Timeline(_) => "timeline",
+            Self::Cow(_) => "cow",
+            Self::Fork(_) => "fork",
+            Self::Exec(_) => "exec",
+            Self::ExecFailed(_) => "exec_failed",
+            Self::ForkFailed(_) => "fork_failed",
+            Self::Exit(_) => "exit",
+            Self::Reap(_) => "reap",
+            Self::Reparent(_) => "reparent",
+            Self::Hello(_) => "hello",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Lost(_) => "lost",
+            Self::Bye(_) => "bye",
+        }
+    }
+
+    /// What the record is about; `None` for records about the tracing itself.
+    pub fn subject(&self) -> Option<Subject<'a>> {
+        match self {
+            Self::Timeline(r) => Some(r.subject),
+            Self::Cow(r) => Some(r.subject),
+            Self::Fork(r) => Some(r.subject),
+            Self::Exec(r) => Some(r.subject),
+            Self::ExecFailed(r) => Some(r.subject),
+            Self::ForkFailed(r) => Some(r.subject),
+            Self::Exit(r) => Some(r.subject),
+            Self::Reap(r) => Some(r.subject),
+            Self::Reparent(r) => Some(r.subject),
+            Self::Hello(_) | Self::Heartbeat(_) | Self::Lost(_) | Self::Bye(_) => None,
+        }
+    }
+
+    /// Appends the record as one line of JSON, at most [`MAX_LINE_BYTES`] long, to `out`.
+    ///
+    /// `host` is the name of the machine, `sequence` the number of the line in its run.
+    pub fn write_json(&self, host: &str, sequence: u64, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut write = |limit| {
+            out.truncate(start);
+            self.write_limited(host, sequence, limit, out);
+            out.len() - start <= MAX_LINE_BYTES
+        };
+        if write(Limit::NONE) {
+            return;
+        }
+        let mut limit = Limit {
+            args: 0,
+            ..Limit::NONE
+        };
+        if !write(limit) {
+            limit.path = SHORT_PATH_BYTES;
+        }
+        // The most that fits: `fits` always does (or nothing helps), `too_many` never.
+        let (mut fits, mut too_many) = (0, self.args_len() + 1);
+        while too_many - fits > 1 {
+            let middle = fits + (too_many - fits) / 2;
+            if write(Limit {
+                args: middle,
+                ..limit
+            }) {
+                fits = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        write(Limit {
+            args: fits,
+            ..limit
+        });
+    }
+
+    /// The greatest value of [`Limit::args`] that makes a difference.
+    fn args_len(&self) -> usize {
+        match self {
+            Self::Timeline(r) => r.process.args.map_or(0, |args| args.0.len()),
+            Self::Exec(r) => r.args.0.len(),
+            Self::Hello(r) => r.command.as_ref().map_or(0, Vec::len),
+            _ => 0,
+        }
+    }
+
+    fn write_limited(&self, host: &str, sequence: u64, limit: Limit, out: &mut Vec<u8>) {
+        let line = Line {
+            action: self.action(),
+            host,
+            sequence,
+            out,
+        };
+        match self {
+            Self::Timeline(r) => r.write(limit, line),
+            Self::Cow(r) => r.write(line),
+            Self::Fork(r) => r.write(line),
+            Self::Exec(r) => r.write(limit, line),
+            Self::ExecFailed(r) => r.write(line),
+            Self::ForkFailed(r) => r.write(line),
+            Self::Exit(r) => r.write(line),
+            Self::Reap(r) => r.write(line),
+            Self::Reparent(r) => r.write(line),
+            Self::Hello(r) => r.write(limit, line),
+            Self::Heartbeat(r) => r.write_heartbeat(line),
+            Self::Lost(r) => r.write(line),
+            Self::Bye(r) => r.write(line),
+        }
+    }
+}
+
+/// What all lines have in common.
+struct Line<'o> {
+    action: &'static str,
+    host: &'o str,
+    sequence: u64,
+    out: &'o mut Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct EventField {
+    action: &'static str,
+    sequence: u64,
+    /// Absent except for timelines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<Option<u64>>,
+}
+
+#[derive(Serialize)]
+struct HostField<'a> {
+    hostname: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os: Option<OsField<'a>>,
+}
+
+#[derive(Serialize)]
+struct OsField<'a> {
+    kernel: &'a str,
+}
+
+#[derive(Serialize)]
+struct Fields<'a, P, T> {
+    #[serde(rename = "@timestamp")]
+    time: Time,
+    event: EventField,
+    host: HostField<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<P>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
+    tracer: T,
+}
+
+impl Line<'_> {
+    /// A line about a process.
+    fn of_process(self, time: Time, process: impl Serialize, tracer: impl Serialize) {
+        self.write(time, None, None, Some(process), None, tracer);
+    }
+
+    /// A line about the tracing.
+    fn of_tracer(self, time: Time, kernel: Option<&str>, tracer: impl Serialize) {
+        self.write(time, None, kernel, None::<()>, None, tracer);
+    }
+
+    fn write(
+        self,
+        time: Time,
+        duration: Option<Option<u64>>,
+        kernel: Option<&str>,
+        process: Option<impl Serialize>,
+        user: Option<User>,
+        tracer: impl Serialize,
+    ) {
+        let Self {
+            action,
+            host,
+            sequence,
+            out,
+        } = self;
+        let fields = Fields {
+            time,
+            event: EventField {
+                action,
+                sequence,
+                duration,
+            },
+            host: HostField {
+                hostname: host,
+                os: kernel.map(|kernel| OsField { kernel }),
+            },
+            process,
+            user,
+            tracer,
+        };
+        serde_json::to_writer(&mut *out, &fields)
+            .expect("a Vec takes all bytes, and the types have no map keys that are not strings");
+        out.push(b'\n');
+    }
+}
+
+/// Serialises what has a fixed name as that name.
+macro_rules! serialize_name {
+    ($($type:ty),*) => { $(
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    )* };
+}
+serialize_name!(crate::decode::LossStage, ForkKind, Origin, ExitVia);
+
+/// How a process was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForkKind {
+    /// With its own copy of the memory, as fork(2) does.
+    Fork,
+    /// vfork(2): in the parent's memory, the parent waits.
+    Vfork,
+    /// clone(2) or clone3(2) with CLONE_VM and CLONE_VFORK, as posix_spawn(3) does.
+    PosixSpawn,
+    /// clone(2) or clone3(2) in any other way, and kernel threads.
+    Clone,
+}
+
+impl ForkKind {
+    /// The name used in the stream (`tracer.fork.kind`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Vfork => "vfork",
+            Self::PosixSpawn => "posix_spawn",
+            Self::Clone => "clone",
+        }
+    }
+}
+
+/// How the lifecycle came to know a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Its birth was seen.
+    Fork,
+    /// The daemon started it.
+    Command,
+    /// It was there before, and found in `/proc`.
+    Snapshot,
+    /// From an event in the middle of its life.
+    Unknown,
+}
+
+impl Origin {
+    /// The name used in the stream (`tracer.origin`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Command => "command",
+            Self::Snapshot => "snapshot",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What ended a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitVia {
+    /// exit(2) of the last thread.
+    Exit,
+    /// exit_group(2), the usual end.
+    ExitGroup,
+    /// A signal.
+    Signal,
+}
+
+impl ExitVia {
+    /// The name used in the stream (`tracer.exit.via`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::ExitGroup => "exit_group",
+            Self::Signal => "signal",
+        }
+    }
+}
+
+/// A signal, shown by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Signal(pub u8);
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 31] = [
+            "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV",
+            "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN",
+            "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+        ];
+        match usize::from(self.0).checked_sub(1).map(|i| NAMES.get(i)) {
+            Some(Some(name)) => write!(f, "SIG{name}"),
+            // As glibc and kill(1) count: the first two real-time signals belong to libc.
+            Some(None) if self.0 >= 34 => write!(f, "SIGRTMIN+{}", self.0 - 34),
+            _ => write!(f, "SIG{}", self.0),
+        }
+    }
+}
+
+impl Serialize for Signal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

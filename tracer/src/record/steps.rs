@@ -1,0 +1,315 @@
+//! Single steps of a life, and the progress of a live process.
+
+use serde::Serialize;
+
+use super::{
+    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Limit, Line, ProcessId, Reap,
+    Subject, Text, Time,
+};
+
+/// The process that a step is about; what does not apply is absent.
+#[derive(Serialize)]
+struct Who<'a> {
+    pid: u32,
+    entity_id: EntityId,
+    name: Text<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpid: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executable: Option<Option<Text<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Args<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args_count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<Option<u8>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<ProcessId>,
+}
+
+impl<'a> Who<'a> {
+    fn new(subject: &Subject<'a>, entity: ProcessId) -> Self {
+        Self {
+            pid: entity.pid,
+            entity_id: entity.entity_id,
+            name: Text(subject.comm),
+            vpid: None,
+            executable: None,
+            args: None,
+            args_count: None,
+            exit_code: None,
+            parent: None,
+        }
+    }
+}
+
+/// Gives the object under `tracer` its one field.
+macro_rules! under {
+    ($field:ident: $value:expr) => {{
+        #[derive(Serialize)]
+        struct Under<T> {
+            $field: T,
+        }
+        Under { $field: $value }
+    }};
+}
+
+/// A birth.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkStep<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The child.
+    pub entity: ProcessId,
+    /// Its pid in its own pid namespace.
+    pub vpid: Option<u32>,
+    /// Who forked.
+    pub parent: ProcessId,
+    /// How.
+    pub fork: ForkFacts,
+}
+
+/// What is known of a fork at once.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct ForkFacts {
+    pub kind: ForkKind,
+    pub clone_flags: u64,
+    pub syscall: Option<u32>,
+    pub shares_mm: bool,
+    pub pgtable_bytes: u64,
+    pub eager_copies: u64,
+}
+
+impl ForkStep<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        let who = Who {
+            vpid: Some(self.vpid),
+            parent: Some(self.parent),
+            ..Who::new(&self.subject, self.entity)
+        };
+        line.of_process(self.time, who, under!(fork: self.fork));
+    }
+}
+
+/// A new program.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecStep<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// The file that runs.
+    pub executable: Option<Text<'a>>,
+    /// Its arguments.
+    pub args: Args<'a>,
+    /// How many there are.
+    pub args_count: u32,
+    /// The rest.
+    pub exec: Exec<'a>,
+}
+
+impl ExecStep<'_> {
+    pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer<'a> {
+            exec: Exec<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            args_b64: Option<Base64<'a>>,
+        }
+        let args = self.args.cut(limit.args);
+        let mut exec = self.exec;
+        exec.args_truncated |= args.0.len() < self.args.0.len();
+        exec.path = exec.path.map(|path| path.cut(limit.path));
+        exec.interpreters.0 = exec.interpreters.0.map(|path| path.cut(limit.path));
+        let who = Who {
+            executable: Some(self.executable.map(|path| path.cut(limit.path))),
+            args: Some(args),
+            args_count: Some(self.args_count),
+            ..Who::new(&self.subject, self.entity)
+        };
+        let tracer = Tracer {
+            exec,
+            args_b64: args.exact(),
+        };
+        line.of_process(self.time, who, tracer);
+    }
+}
+
+/// An exec that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecFailed<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// Error number.
+    pub errno: u32,
+    /// The path as given; `None` when it could not be read.
+    pub path: Option<Text<'a>>,
+}
+
+impl ExecFailed<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            errno: u32,
+            path: Option<Text<'a>>,
+        }
+        let failed = Failed {
+            errno: self.errno,
+            path: self.path,
+        };
+        let who = Who::new(&self.subject, self.entity);
+        line.of_process(self.time, who, under!(exec_failed: failed));
+    }
+}
+
+/// A fork that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkFailed<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// Error number.
+    pub errno: u32,
+    /// System call number.
+    pub syscall: u32,
+}
+
+impl ForkFailed<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Failed {
+            errno: u32,
+            syscall: u32,
+        }
+        let failed = Failed {
+            errno: self.errno,
+            syscall: self.syscall,
+        };
+        let who = Who::new(&self.subject, self.entity);
+        line.of_process(self.time, who, under!(fork_failed: failed));
+    }
+}
+
+/// An end.
+#[derive(Clone, Copy, Debug)]
+pub struct ExitStep<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// The exit code; `None` after a signal.
+    pub exit_code: Option<u8>,
+    /// How.
+    pub exit: Exit,
+}
+
+impl ExitStep<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        let who = Who {
+            exit_code: Some(self.exit_code),
+            ..Who::new(&self.subject, self.entity)
+        };
+        line.of_process(self.time, who, under!(exit: self.exit));
+    }
+}
+
+/// A reap.
+#[derive(Clone, Copy, Debug)]
+pub struct ReapStep<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// By whom.
+    pub reap: Reap,
+}
+
+impl ReapStep<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        let who = Who::new(&self.subject, self.entity);
+        line.of_process(self.time, who, under!(reap: self.reap));
+    }
+}
+
+/// A new parent.
+#[derive(Clone, Copy, Debug)]
+pub struct Reparent<'a> {
+    /// When it was noticed.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// The parent it had.
+    pub from_pid: u32,
+    /// The parent it has now.
+    pub to_pid: u32,
+}
+
+impl Reparent<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Parents {
+            from_pid: u32,
+            to_pid: u32,
+        }
+        let parents = Parents {
+            from_pid: self.from_pid,
+            to_pid: self.to_pid,
+        };
+        let who = Who::new(&self.subject, self.entity);
+        line.of_process(self.time, who, under!(reparent: parents));
+    }
+}
+
+/// What a live process has copied until now.
+#[derive(Clone, Copy, Debug)]
+pub struct Cow<'a> {
+    /// When.
+    pub time: Time,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// The process.
+    pub entity: ProcessId,
+    /// The file it runs.
+    pub executable: Option<Text<'a>>,
+    /// Since its birth.
+    pub cow: CowCounts,
+    /// Since the last such record.
+    pub delta: Copies,
+}
+
+impl Cow<'_> {
+    pub(super) fn write(&self, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer {
+            cow: CowCounts,
+            delta: Copies,
+        }
+        let who = Who {
+            executable: Some(self.executable),
+            ..Who::new(&self.subject, self.entity)
+        };
+        let tracer = Tracer {
+            cow: self.cow,
+            delta: self.delta,
+        };
+        line.of_process(self.time, who, tracer);
+    }
+}

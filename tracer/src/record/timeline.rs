@@ -1,0 +1,327 @@
+//! A whole process life in one line.
+
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+use tracer_common::event::Kind;
+
+use super::{
+    Args, Base64, Copies, Decimal, EntityId, ExitVia, ForkKind, Limit, Line, Origin, ProcessId,
+    Signal, Subject, Text, Time,
+};
+
+/// The life of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeline<'a> {
+    /// Its end; when that is not known, when it was found to be gone.
+    pub time: Time,
+    /// From start to end, in ns.
+    pub duration_ns: Option<u64>,
+    /// For the filter.
+    pub subject: Subject<'a>,
+    /// Who it was.
+    pub process: Process<'a>,
+    /// Whose it was.
+    pub user: User,
+    /// What it did.
+    pub tracer: Story<'a>,
+}
+
+/// The process, in ECS's words.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Process<'a> {
+    pub pid: u32,
+    pub vpid: Option<u32>,
+    pub entity_id: EntityId,
+    pub name: Text<'a>,
+    pub executable: Option<Text<'a>>,
+    pub args: Option<Args<'a>>,
+    pub args_count: Option<u32>,
+    pub exit_code: Option<u8>,
+    pub start: Time,
+    pub end: Option<Time>,
+    pub parent: Option<ProcessId>,
+    pub previous: &'a [Program<'a>],
+}
+
+/// A program that the process ran before.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Program<'a> {
+    pub executable: Text<'a>,
+    pub args_count: u32,
+}
+
+/// Effective user and group.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct User {
+    pub id: Option<Decimal>,
+    pub group: Group,
+}
+
+/// Effective group.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Group {
+    pub id: Option<Decimal>,
+}
+
+/// What no ECS field tells.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Story<'a> {
+    pub origin: Origin,
+    pub complete: bool,
+    pub missing: Missing,
+    pub fork: Option<Fork>,
+    pub exec: Exec<'a>,
+    pub cow: Option<CowCounts>,
+    pub faults: Option<Faults>,
+    pub children: Children,
+    pub exit: Option<Exit>,
+    pub reap: Option<Reap>,
+    pub cgroup_id: Option<u64>,
+}
+
+/// How it was born, and what that cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Fork {
+    pub kind: ForkKind,
+    pub clone_flags: u64,
+    pub syscall: Option<u32>,
+    pub shares_mm: bool,
+    pub pgtable_bytes: u64,
+    pub duration_ns: Option<u64>,
+    pub shared_anon_bytes: Option<u64>,
+    pub parent_blocked_ns: Option<u64>,
+    pub before_exec: Option<Copies>,
+    pub by_parent: Option<Copies>,
+    pub eager_copies: u64,
+    pub wasted: Option<Copies>,
+}
+
+/// What it ran.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Exec<'a> {
+    pub seq: u64,
+    pub path: Option<Text<'a>>,
+    pub interpreters: Interpreters<'a>,
+    pub args_bytes: Option<u32>,
+    pub args_truncated: bool,
+    pub failures: Option<u64>,
+}
+
+/// The interpreters of a script: none, or the last one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreters<'a>(pub Option<Text<'a>>);
+
+impl Serialize for Interpreters<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0)
+    }
+}
+
+/// Pages copied because they were shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct CowCounts {
+    pub copies: u64,
+    pub bytes: u64,
+    pub reuses: u64,
+    pub zero_upgrades: u64,
+    pub by: CowBy,
+    pub by_page: CowByPage,
+    pub after_exec: Option<Copies>,
+}
+
+/// Copies by what caused them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct CowBy {
+    pub user: u64,
+    pub kernel: u64,
+    pub gup: u64,
+    pub remote_candidates: u64,
+    pub eager: u64,
+}
+
+/// Copies by faults, by the page that was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct CowByPage {
+    pub anon: u64,
+    pub ksm: u64,
+    pub file: u64,
+    pub swap: u64,
+    pub huge: u64,
+}
+
+/// Page faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Faults {
+    pub minor: u64,
+    pub major: u64,
+    pub demand_zero: Option<u64>,
+    pub file: Option<u64>,
+    pub write_notify: Option<u64>,
+    pub segv: Option<u64>,
+    pub spurious: Option<u64>,
+    pub uffd: Option<u64>,
+    pub failed: Option<u64>,
+    pub lost_races: Option<u64>,
+    pub splits: Option<u64>,
+    pub unsure: Option<u64>,
+}
+
+/// What it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Children {
+    pub forks: u64,
+    pub vforks: u64,
+    pub spawns: u64,
+    pub clones: u64,
+    pub execs_followed: u64,
+    pub threads: Option<u64>,
+    pub paid: Copies,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Exit {
+    pub via: ExitVia,
+    pub signal: Option<Signal>,
+    pub core_dumped: bool,
+    pub parent_pid: Option<u32>,
+}
+
+/// Who took its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Reap {
+    pub by_pid: Option<u32>,
+    pub zombie_ns: Option<u64>,
+    pub auto: Option<bool>,
+    pub exact: bool,
+}
+
+/// What is not known of a life: a set of reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Missing(u16);
+
+impl Missing {
+    /// Its birth was not seen.
+    pub const BIRTH: Self = Self(1 << 0);
+    /// Its end was not seen.
+    pub const EXIT: Self = Self(1 << 1);
+    /// It had no counters, or not always.
+    pub const COUNTERS: Self = Self(1 << 2);
+    /// Arguments that could not be read.
+    pub const ARGS: Self = Self(1 << 3);
+    /// Faults were lost while it lived.
+    pub const LOST_FAULTS: Self = Self(1 << 4);
+    /// Records of a kind that is not known were lost while it lived.
+    pub const LOST_RECORDS: Self = Self(1 << 5);
+
+    /// The program that it ran is not known: it inherited it from a process that was not known then.
+    pub const PROGRAM: Self = Self(1 << 13);
+
+    const NAMES: [(Self, &'static str); 14] = [
+        (Self::BIRTH, "birth"),
+        (Self::EXIT, "exit"),
+        (Self::COUNTERS, "counters"),
+        (Self::ARGS, "args"),
+        (Self::PROGRAM, "program"),
+        (Self::LOST_FAULTS, "lost:faults"),
+        (Self::LOST_RECORDS, "lost:records"),
+        (Self::lost(Kind::Fork), "lost:fork"),
+        (Self::lost(Kind::Exec), "lost:exec"),
+        (Self::lost(Kind::Exit), "lost:exit"),
+        (Self::lost(Kind::Free), "lost:free"),
+        (Self::lost(Kind::Wait), "lost:wait"),
+        (Self::lost(Kind::ExecFailed), "lost:exec_failed"),
+        (Self::lost(Kind::ForkFailed), "lost:fork_failed"),
+    ];
+
+    /// Records of `kind` were lost while it lived.
+    pub const fn lost(kind: Kind) -> Self {
+        Self(1 << (6 + kind as u32))
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Without these.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Nothing is missing.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The reasons by name.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .into_iter()
+            .filter(move |(reason, _)| self.0 & reason.0 != 0)
+            .map(|(_, name)| name)
+    }
+}
+
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        for name in self.names() {
+            seq.serialize_element(name)?;
+        }
+        seq.end()
+    }
+}
+
+impl Timeline<'_> {
+    pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer<'a> {
+            #[serde(flatten)]
+            story: Story<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            args_b64: Option<Base64<'a>>,
+        }
+        let mut process = self.process;
+        let mut story = self.tracer;
+        if let Some(args) = process.args
+            && args.0.len() > limit.args
+        {
+            process.args = Some(args.cut(limit.args));
+            story.exec.args_truncated = true;
+        }
+        if limit.path != Limit::NONE.path {
+            process.previous = &[];
+        }
+        process.executable = process.executable.map(|path| path.cut(limit.path));
+        story.exec.path = story.exec.path.map(|path| path.cut(limit.path));
+        story.exec.interpreters.0 = story.exec.interpreters.0.map(|path| path.cut(limit.path));
+        let tracer = Tracer {
+            story,
+            args_b64: process.args.and_then(Args::exact),
+        };
+        line.write(
+            self.time,
+            Some(self.duration_ns),
+            None,
+            Some(process),
+            Some(self.user),
+            tracer,
+        );
+    }
+}

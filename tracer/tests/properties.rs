@@ -1,0 +1,470 @@
+//! Whatever happens: each life is told once, the sums agree, and nothing panics.
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{SYS_FORK, Story, full, schema::Schema};
+use proptest::{prelude::*, sample::Index};
+use serde_json::Value;
+use tracer::{
+    decode::{Event, Loss, LossStage, Snapshot},
+    filter::Filter,
+    lifecycle::{Config, Lifecycle},
+    record::{MAX_LINE_BYTES, Record},
+    replay::Reader,
+};
+use tracer_common::{
+    counter::{COUNTERS, Totals},
+    event::{
+        Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Wait,
+    },
+};
+
+/// Pids that children get, few enough to be used again and again.
+const PIDS: std::ops::Range<u32> = 200..212;
+
+/// What the simulated machine does next; which process does it is drawn from those that can.
+#[derive(Clone, Debug)]
+enum Deed {
+    Fork { vfork: bool },
+    Exec,
+    Exit,
+    Reap,
+    Copy(u8),
+    Tick,
+}
+
+fn deed() -> impl Strategy<Value = (Deed, Index)> {
+    let deed = prop_oneof![
+        4 => any::<bool>().prop_map(|vfork| Deed::Fork { vfork }),
+        2 => Just(Deed::Exec),
+        3 => Just(Deed::Exit),
+        3 => Just(Deed::Reap),
+        4 => any::<u8>().prop_map(Deed::Copy),
+        2 => Just(Deed::Tick),
+    ];
+    (deed, any::<Index>())
+}
+
+/// What may go wrong between the kernel and us.
+#[derive(Clone, Debug)]
+enum Mishap {
+    None,
+    Lost,
+    Twice,
+    SwappedWithNext,
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        12 => Just(Mishap::None),
+        1 => Just(Mishap::Lost),
+        1 => Just(Mishap::Twice),
+        1 => Just(Mishap::SwappedWithNext),
+    ]
+}
+
+/// A true story of the processes under 100, which was there before.
+fn tell(deeds: &[(Deed, Index)]) -> Vec<u8> {
+    let mut story = Story::new(full());
+    story.at(1500).snapshot(100, 1, "/bin/sh", "sh ");
+    let (mut live, mut zombies) = (vec![(100, 1)], Vec::new());
+    for (ms, (deed, index)) in (2000..).step_by(20).zip(deeds) {
+        story.at(ms);
+        let actor = *index.get(&live);
+        match deed {
+            Deed::Fork { vfork } => {
+                let used = |pid: &u32| live.iter().chain(&zombies).any(|(other, _)| other == pid);
+                if let Some(pid) = PIDS.clone().find(|pid| !used(pid)) {
+                    let (flags, call) = if *vfork { (0x4100, 58) } else { (0, SYS_FORK) };
+                    story.fork_as(actor.0, pid, flags, call);
+                    live.push((pid, actor.0));
+                }
+            }
+            Deed::Exec => _ = story.exec(actor.0, "/bin/true", "true"),
+            Deed::Exit if actor.0 != 100 => {
+                live.retain(|process| *process != actor);
+                // Its children get a new parent.
+                for (_, parent) in live.iter_mut().chain(&mut zombies) {
+                    *parent = if *parent == actor.0 { 100 } else { *parent };
+                }
+                zombies.push(actor);
+                story.exit_with(actor.0, |exit| exit.real_parent_tgid = actor.1);
+                story.forget(actor.0);
+            }
+            Deed::Reap if !zombies.is_empty() => {
+                let (pid, parent) = zombies.swap_remove(index.index(zombies.len()));
+                story.wait(parent, pid).free(pid, parent);
+            }
+            Deed::Copy(pages) => _ = story.copies(actor.0, u64::from(*pages)),
+            Deed::Tick => _ = story.tick(),
+            Deed::Exit | Deed::Reap => {}
+        }
+    }
+    story.tick();
+    story.recording()
+}
+
+/// What came out, by entity id.
+#[derive(Default)]
+struct Told {
+    lines: String,
+    births: HashMap<String, u32>,
+    timelines: HashMap<String, Vec<Value>>,
+    still_live: usize,
+    events: Vec<&'static str>,
+}
+
+fn kind(event: &Event<'_>) -> Option<Kind> {
+    match event {
+        Event::Fork(_) => Some(Kind::Fork),
+        Event::Exec { .. } => Some(Kind::Exec),
+        Event::Exit(_) => Some(Kind::Exit),
+        Event::Free(_) => Some(Kind::Free),
+        Event::Wait(_) => Some(Kind::Wait),
+        Event::ExecFailed { .. } => Some(Kind::ExecFailed),
+        Event::ForkFailed(_) => Some(Kind::ForkFailed),
+        _ => None,
+    }
+}
+
+/// Follows `recording` through `mishaps`.
+fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
+    let mut reader = Reader::new(recording).unwrap();
+    let mut lifecycle = Lifecycle::new(reader.head().config.clone());
+    let mut json = Vec::new();
+    let mut sequence = 0;
+    let mut out = |record: &Record<'_>| {
+        sequence += 1;
+        record.write_json("box", sequence, &mut json);
+    };
+    let mut mishaps = mishaps.iter().chain(std::iter::repeat(&Mishap::None));
+    // A wait or free that comes after the next event.
+    let mut held: Option<Event<'static>> = None;
+    let mut lost = Vec::new();
+    while let Some(event) = reader.next_event().unwrap() {
+        let kind = kind(&event);
+        if let (Event::Tick { ktime_ns }, Some(kind)) = (&event, lost.pop()) {
+            let loss = Loss {
+                ktime_ns: *ktime_ns,
+                stage: LossStage::Ring,
+                record: Some(kind),
+                count: 1,
+            };
+            lifecycle.apply(&Event::Loss(loss), &mut out);
+        }
+        let mishap = kind.map_or(&Mishap::None, |_| mishaps.next().unwrap());
+        match (mishap, event) {
+            (Mishap::Lost, _) => lost.extend(kind),
+            (Mishap::SwappedWithNext, Event::Wait(wait)) if held.is_none() => {
+                held = Some(Event::Wait(wait));
+                continue;
+            }
+            (mishap, event) => {
+                lifecycle.apply(&event, &mut out);
+                if matches!((mishap, kind), (Mishap::Twice, Some(Kind::Exit | Kind::Fork))) {
+                    lifecycle.apply(&event, &mut out);
+                }
+            }
+        }
+        if let Some(event) = held.take() {
+            lifecycle.apply(&event, &mut out);
+        }
+    }
+    let still_live = lifecycle.lives().count();
+    assert_eq!(lifecycle.stats().live as usize, still_live);
+    lifecycle.finish(&mut out);
+    let mut told = Told {
+        lines: String::from_utf8(json).unwrap(),
+        still_live,
+        ..Told::default()
+    };
+    for line in told.lines.lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let id = value["process"]["entity_id"].as_str().unwrap_or_default().to_owned();
+        match value["event"]["action"].as_str() {
+            Some("fork") => *told.births.entry(id).or_default() += 1,
+            Some("timeline") => told.timelines.entry(id).or_default().push(value),
+            Some("exec") => told.events.push("exec"),
+            _ => {}
+        }
+    }
+    told
+}
+
+thread_local! {
+    static SCHEMA: Schema = Schema::published();
+}
+
+fn check_lines(lines: &str) {
+    SCHEMA.with(|schema| schema.check(lines));
+    assert!(lines.lines().all(|line| line.len() < MAX_LINE_BYTES));
+}
+
+fn copies(value: &Value) -> u64 {
+    value["copies"].as_u64().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_true_story_is_told_whole(deeds in prop::collection::vec(deed(), 0..120)) {
+        let told = hear(&tell(&deeds), &[]);
+        check_lines(&told.lines);
+        prop_assert!(told.births.values().all(|births| *births == 1));
+        prop_assert!(told.timelines.values().all(|timelines| timelines.len() == 1));
+        // The process from before still lives; every other one was born, and lives or was told.
+        prop_assert_eq!(told.births.len() + 1, told.timelines.len() + told.still_live);
+        let mut paid_for: HashMap<&Value, u64> = HashMap::new();
+        for timeline in told.timelines.values().flatten() {
+            prop_assert_eq!(&timeline["tracer"]["complete"], true, "{}", timeline);
+            prop_assert_eq!(&timeline["tracer"]["exit"]["via"], "exit_group");
+            let parent = &timeline["process"]["parent"]["entity_id"];
+            *paid_for.entry(parent).or_default() += copies(&timeline["tracer"]["fork"]["by_parent"]);
+        }
+        for timeline in told.timelines.values().flatten() {
+            let tracer = &timeline["tracer"];
+            let paid = copies(&tracer["children"]["paid"]);
+            prop_assert!(paid <= copies(&tracer["cow"]), "{}", timeline);
+            // Children that live on are not told yet, so their share is not among the sums.
+            let id = &timeline["process"]["entity_id"];
+            let sum = paid_for.get(id).copied().unwrap_or(0);
+            prop_assert!(sum <= paid, "{} of {}", sum, timeline);
+            let has_wasted = !tracer["fork"]["wasted"].is_null();
+            let forked_then_exec = tracer["exec"]["seq"] != 0 && tracer["fork"]["shares_mm"] == false;
+            prop_assert!(!has_wasted || forked_then_exec);
+        }
+        if told.still_live == 1 {
+            for timeline in told.timelines.values().flatten() {
+                let paid = copies(&timeline["tracer"]["children"]["paid"]);
+                let id = &timeline["process"]["entity_id"];
+                prop_assert_eq!(paid_for.get(id).copied().unwrap_or(0), paid);
+            }
+        }
+    }
+
+    #[test]
+    fn mishaps_are_survived_and_told(
+        deeds in prop::collection::vec(deed(), 0..120),
+        mishaps in prop::collection::vec(mishap(), 0..120),
+    ) {
+        let recording = tell(&deeds);
+        let told = hear(&recording, &mishaps);
+        check_lines(&told.lines);
+        prop_assert!(told.births.values().all(|births| *births == 1));
+        for timelines in told.timelines.values() {
+            prop_assert_eq!(timelines.len(), 1);
+            let tracer = &timelines[0]["tracer"];
+            let nothing_missing = tracer["missing"].as_array().unwrap().is_empty();
+            prop_assert_eq!(&tracer["complete"], nothing_missing);
+        }
+        // A life whose birth was told lives on or has a timeline; others may have one, too.
+        let untold = told.births.keys().filter(|id| !told.timelines.contains_key(*id)).count();
+        prop_assert!(untold < told.still_live + usize::from(told.still_live == 0));
+    }
+
+    #[test]
+    fn garbage_is_survived(events in prop::collection::vec(garbage(), 0..200), max in 1_usize..8, full_hooks: bool) {
+        let config = Config { max_processes: max, steps: true, full_hooks, roots: vec![3], ..full() };
+        let mut lifecycle = Lifecycle::new(config);
+        let mut lines = Vec::new();
+        let mut out = |record: &Record<'_>| record.write_json("box", 1, &mut lines);
+        for event in &events {
+            lifecycle.apply(&event.event(), &mut out);
+            let stats = lifecycle.stats();
+            prop_assert!((stats.live + stats.zombies) as usize <= max);
+            prop_assert_eq!(stats.live as usize, lifecycle.lives().count());
+        }
+        lifecycle.finish(&mut out);
+        let lines = String::from_utf8(lines).unwrap();
+        check_lines(&lines);
+        let mut timelines = HashMap::new();
+        for line in lines.lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            if value["event"]["action"] == "timeline" {
+                let id = value["process"]["entity_id"].to_string();
+                prop_assert_eq!(timelines.insert(id, ()), None, "{}", line);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0..8_u32, size in 0..700_u32) {
+        if bytes.len() >= 24 {
+            bytes[..4].copy_from_slice(&kind.to_le_bytes());
+            bytes[20..24].copy_from_slice(&size.to_le_bytes());
+        }
+        let mut lifecycle = Lifecycle::new(full());
+        let mut lines = Vec::new();
+        if let Ok(event) = Event::decode(&bytes) {
+            lifecycle.apply(&event, &mut |record: &Record<'_>| record.write_json("box", 1, &mut lines));
+        }
+        check_lines(std::str::from_utf8(&lines).unwrap());
+    }
+
+    #[test]
+    fn filters_keep_back_whole_records(deeds in prop::collection::vec(deed(), 0..60)) {
+        let recording = tell(&deeds);
+        let all = common::follow(&recording, &Filter::default());
+        let some = common::follow(&recording, &Filter { comms: vec!["tr*".into()], ..Filter::default() });
+        let kept = |lines: &str| lines.lines().filter(|line| line.contains("\"name\":\"true\"")).count();
+        prop_assert_eq!(kept(&all), kept(&some));
+        prop_assert!(!some.contains("\"name\":\"sh\""));
+    }
+}
+
+/// An event that need not make sense.
+#[derive(Clone, Debug)]
+struct Garbage {
+    what: u8,
+    pids: [u32; 4],
+    numbers: [u64; 4],
+    text: Vec<u8>,
+}
+
+fn garbage() -> impl Strategy<Value = Garbage> {
+    let pid = prop_oneof![0..6_u32, any::<u32>()];
+    let number = prop_oneof![
+        (0..8_u64).prop_map(|ticks| ticks * 10_000_000),
+        any::<u64>(),
+        Just(u64::MAX),
+    ];
+    (
+        0..14_u8,
+        [pid.clone(), pid.clone(), pid.clone(), pid],
+        [number.clone(), number.clone(), number.clone(), number],
+        prop::collection::vec(any::<u8>(), 0..20),
+    )
+        .prop_map(|(what, pids, numbers, text)| Garbage {
+            what,
+            pids,
+            numbers,
+            text,
+        })
+}
+
+impl Garbage {
+    fn event(&self) -> Event<'_> {
+        let Self {
+            what,
+            pids: [a, b, c, d],
+            numbers: [n, m, k, l],
+            text,
+        } = self;
+        let header = Header {
+            flags: *c,
+            tgid: *b % 8,
+            tid: *b,
+            ktime_ns: *n,
+            start_time_ns: *m,
+            ..Header::default()
+        };
+        let totals = Totals {
+            copies: *k,
+            reuses: *l,
+            zero_upgrades: *n,
+            bytes: *k,
+        };
+        let counters = [*k; COUNTERS];
+        let (path, args) = text.split_at(text.len() / 2);
+        match what {
+            0..=3 => Event::Fork(Fork {
+                header,
+                parent_start_time_ns: *k,
+                clone_flags: *l,
+                eager_copies: *n,
+                parent: totals,
+                parent_tgid: *a,
+                real_parent_tgid: *d,
+                vpid: *d,
+                shares_mm: d & 1,
+                ..Fork::default()
+            }),
+            4 | 5 => Event::Exec {
+                exec: Exec {
+                    header,
+                    own: totals,
+                    parent: totals,
+                    argc: *a,
+                    args_bytes: *d,
+                    ..Exec::default()
+                },
+                path,
+                interp: path,
+                args,
+            },
+            6 | 7 => Event::Exit(Exit {
+                header,
+                counters,
+                parent: totals,
+                minor_faults: *n,
+                major_faults: *m,
+                status: *a,
+                syscall: *d,
+                uid: *a,
+                real_parent_tgid: *d,
+                comm: [b'x'; 16],
+            }),
+            8 => Event::Free(Free {
+                header,
+                real_parent_tgid: *a,
+                reserved: 0,
+            }),
+            9 => Event::Wait(Wait {
+                header,
+                pid: *a,
+                initial_pid_ns: d & 1,
+            }),
+            10 => Event::Snapshot(Snapshot {
+                tgid: *b % 8,
+                ppid: *a,
+                start_ticks: m / 10_000_000,
+                vpid: *d,
+                zombie: n & 1 == 0,
+                comm: text,
+                exe: path,
+                args,
+                ..Snapshot::default()
+            }),
+            11 => Event::Progress {
+                tgid: *b % 8,
+                process: Process {
+                    start_time_ns: *m,
+                    clone_flags: 0,
+                    parent_start_time_ns: 0,
+                    parent_tgid: 0,
+                    reserved: 0,
+                    counters,
+                },
+            },
+            12 => match a % 4 {
+                0 => Event::ExecFailed {
+                    failed: ExecFailed {
+                        header,
+                        errno: *d,
+                        path_len: 0,
+                    },
+                    path: text,
+                },
+                1 => Event::ForkFailed(ForkFailed {
+                    header,
+                    errno: *d,
+                    syscall: *a,
+                }),
+                2 => Event::Gone {
+                    tgid: *b % 8,
+                    start_ticks: m / 10_000_000,
+                },
+                _ => Event::Loss(Loss {
+                    ktime_ns: *n,
+                    stage: LossStage::ALL[*d as usize % LossStage::ALL.len()],
+                    record: Kind::ALL.get(*a as usize % (KINDS + 1)).copied(),
+                    count: *k,
+                }),
+            },
+            _ => Event::Tick { ktime_ns: *n },
+        }
+    }
+}
