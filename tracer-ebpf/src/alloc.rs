@@ -4,12 +4,16 @@
 //! (include/trace/events/kmem.h) is passed by every allocation of the host, so the flags are looked at
 //! first.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
 use tracer_common::counter;
 
 use crate::{
     kernel::{Pointer as _, Task, argument, current_ids, setting},
-    maps,
+    maps, page,
 };
 
 // include/linux/gfp_types.h; the numbers of these bits are the same from 5.10 to 7.2.
@@ -41,6 +45,41 @@ pub fn mm_page_alloc(ctx: BtfTracePointContext) -> i32 {
     let gfp: u32 = ctx.arg(2);
     if order == 0 && is_user_page(gfp) {
         allocated(argument(&ctx, 0).address(), gfp & GFP_ZERO != 0);
+    }
+    0
+}
+
+/// The record of the tracepoint as perf sees it, from 7.0: `format` of kmem:mm_page_alloc in tracefs. The daemon
+/// compares.
+#[repr(C)]
+struct Format {
+    common: u64,
+    pfn: u64,
+    order: u32,
+    pad: u32,
+    gfp_flags: u64,
+}
+
+/// The same on kernels whose tracepoints can be preempted (7.0): there a typed program is skipped when the task
+/// that runs it was preempted in it on this CPU; this kind runs with preemption off.
+#[tracepoint(category = "kmem", name = "mm_page_alloc")]
+pub fn mm_page_alloc_format(ctx: TracePointContext) -> u32 {
+    let format = ctx.as_ptr().cast::<Format>();
+    // SAFETY: the verifier knows the context's size.
+    let (pfn, order, gfp) = unsafe {
+        (
+            (&raw const (*format).pfn).read_volatile(),
+            (&raw const (*format).order).read_volatile(),
+            (&raw const (*format).gfp_flags).read_volatile() as u32,
+        )
+    };
+    // A failed allocation has no frame.
+    if order == 0
+        && is_user_page(gfp)
+        && pfn != u64::MAX
+        && let Some(control) = maps::control()
+    {
+        allocated(page::address(control, pfn), gfp & GFP_ZERO != 0);
     }
     0
 }

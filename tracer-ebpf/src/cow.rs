@@ -200,7 +200,7 @@ fn settle_protected(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, 
         let ours = if gone {
             mm.is_some_and(Mm::has_global_asid)
         } else {
-            now.level == 1 && now.is_present() && page::page_address(control, now) == t.page
+            now.level == 1 && now.is_present() && page::address(control, now.pfn()) == t.page
         };
         if !ours {
             return add(counter::LOST_RACE, 1);

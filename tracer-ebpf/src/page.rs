@@ -134,7 +134,7 @@ pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
     if entry.level == 1 && entry.pfn() == control.zero_pfn {
         return PageKind::Zero;
     }
-    let mut page = control.vmemmap + entry.pfn() * u64::from(offset!(page_size));
+    let mut page = address(control, entry.pfn());
     let Some(head) = load(page + u64::from(offset!(page_compound))) else {
         return PageKind::Unknown;
     };
@@ -152,8 +152,8 @@ pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
     }
 }
 
-/// The `struct page` of the frame that `entry` maps.
+/// The `struct page` of a frame.
 #[inline(always)]
-pub(crate) fn page_address(control: &Control, entry: Entry) -> u64 {
-    control.vmemmap + entry.pfn() * u64::from(offset!(page_size))
+pub(crate) fn address(control: &Control, pfn: u64) -> u64 {
+    control.vmemmap + pfn * u64::from(offset!(page_size))
 }

@@ -58,12 +58,14 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The current thread, if it is traced and its system call numbers are those above.
+/// The current thread, if it is traced and its system call numbers are those above. The daemon is one of them:
+/// it reaps the command that it started.
 #[inline(always)]
 fn subject() -> Option<(u32, u32, u64)> {
     let (tgid, tid) = current_ids();
     let task = Task::current();
-    if task.is_compat() || (setting!(tree) != 0 && maps::process(tgid).is_none()) {
+    let is_traced = setting!(tree) == 0 || tgid == setting!(self_tgid) || maps::process(tgid).is_some();
+    if task.is_compat() || !is_traced {
         return None;
     }
     Some((tgid, tid, task.leader().start_time()))

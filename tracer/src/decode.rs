@@ -135,14 +135,8 @@ pub enum LossStage {
 
 impl LossStage {
     /// All stages; the position is their number in a recording.
-    pub const ALL: [Self; 6] = [
-        Self::Ring,
-        Self::ProcessTable,
-        Self::ThreadTable,
-        Self::Recursion,
-        Self::Decode,
-        Self::Late,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Ring, Self::ProcessTable, Self::ThreadTable, Self::Recursion, Self::Decode, Self::Late];
 
     /// The name used in the stream (`tracer.lost.stage`).
     pub const fn name(self) -> &'static str {
@@ -181,13 +175,8 @@ impl<'a> Event<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let header: Header = body(bytes)?;
         let size = header.size as usize;
-        let bytes = bytes.get(..size).ok_or(Error::Short {
-            have: bytes.len(),
-            need: size,
-        })?;
-        let kind = Kind::ALL
-            .get(header.kind as usize)
-            .ok_or(Error::Kind(header.kind))?;
+        let bytes = bytes.get(..size).ok_or(Error::Short { have: bytes.len(), need: size })?;
+        let kind = Kind::ALL.get(header.kind as usize).ok_or(Error::Kind(header.kind))?;
         Ok(match kind {
             Kind::Fork => Self::Fork(body(bytes)?),
             Kind::Exec => {
@@ -206,10 +195,7 @@ impl<'a> Event<'a> {
             Kind::ExecFailed => {
                 let failed: wire::ExecFailed = body(bytes)?;
                 let mut tail = Tail::of::<wire::ExecFailed>(bytes);
-                Self::ExecFailed {
-                    failed,
-                    path: tail.take(failed.path_len)?,
-                }
+                Self::ExecFailed { failed, path: tail.take(failed.path_len)? }
             }
             Kind::ForkFailed => Self::ForkFailed(body(bytes)?),
         })
@@ -218,10 +204,7 @@ impl<'a> Event<'a> {
 
 /// The fixed part at the start of `bytes`.
 pub(crate) fn body<T: Wire>(bytes: &[u8]) -> Result<T, Error> {
-    read(bytes).ok_or(Error::Short {
-        have: bytes.len(),
-        need: size_of::<T>(),
-    })
+    read(bytes).ok_or(Error::Short { have: bytes.len(), need: size_of::<T>() })
 }
 
 /// What follows the fixed part.
@@ -231,17 +214,13 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     fn of<T>(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes.get(size_of::<T>()..).unwrap_or_default(),
-        }
+        Self { rest: bytes.get(size_of::<T>()..).unwrap_or_default() }
     }
 
     fn take(&mut self, len: u32) -> Result<&'a [u8], Error> {
         let need = len as usize;
-        let (taken, rest) = self.rest.split_at_checked(need).ok_or(Error::Short {
-            have: self.rest.len(),
-            need,
-        })?;
+        let (taken, rest) =
+            self.rest.split_at_checked(need).ok_or(Error::Short { have: self.rest.len(), need })?;
         self.rest = rest;
         Ok(taken)
     }
@@ -255,12 +234,7 @@ mod tests {
     fn exec(path_len: u32, args_len: u32, tail: &[u8]) -> Vec<u8> {
         let size = size_of::<wire::Exec>() + tail.len();
         let exec = wire::Exec {
-            header: Header {
-                kind: Kind::Exec as u32,
-                size: size as u32,
-                tgid: 7,
-                ..Header::default()
-            },
+            header: Header { kind: Kind::Exec as u32, size: size as u32, tgid: 7, ..Header::default() },
             path_len,
             args_len,
             ..wire::Exec::default()
@@ -271,13 +245,7 @@ mod tests {
     #[test]
     fn an_exec_is_split_into_its_strings() {
         let record = exec(9, 5, b"/bin/true-a\0b\0");
-        let Ok(Event::Exec {
-            exec,
-            path,
-            interp,
-            args,
-        }) = Event::decode(&record)
-        else {
+        let Ok(Event::Exec { exec, path, interp, args }) = Event::decode(&record) else {
             panic!("{:?}", Event::decode(&record));
         };
         assert_eq!(exec.header.tgid, 7);
@@ -290,20 +258,14 @@ mod tests {
     fn bytes_behind_the_record_are_left_alone() {
         let mut record = exec(4, 0, b"/bin");
         record.extend_from_slice(b"rest of the slot");
-        assert!(matches!(
-            Event::decode(&record),
-            Ok(Event::Exec { path: b"/bin", .. })
-        ));
+        assert!(matches!(Event::decode(&record), Ok(Event::Exec { path: b"/bin", .. })));
     }
 
     #[test]
     fn every_cut_is_an_error_and_no_panic() {
         let record = exec(9, 4, b"/bin/true-a\0b");
         for len in 0..record.len() {
-            assert!(
-                matches!(Event::decode(&record[..len]), Err(Error::Short { .. })),
-                "{len}"
-            );
+            assert!(matches!(Event::decode(&record[..len]), Err(Error::Short { .. })), "{len}");
         }
         assert!(Event::decode(&record).is_ok());
     }
@@ -316,11 +278,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_are_named() {
-        let header = Header {
-            kind: 63,
-            size: size_of::<Header>() as u32,
-            ..Header::default()
-        };
+        let header = Header { kind: 63, size: size_of::<Header>() as u32, ..Header::default() };
         assert_eq!(Event::decode(bytes(&header)), Err(Error::Kind(63)));
     }
 }

@@ -19,12 +19,7 @@ pub struct Filter {
 impl Filter {
     /// Nothing was asked for: everything is written.
     pub fn is_empty(&self) -> bool {
-        let Self {
-            pids,
-            comms,
-            uids,
-            cgroup_ids,
-        } = self;
+        let Self { pids, comms, uids, cgroup_ids } = self;
         pids.is_empty() && comms.is_empty() && uids.is_empty() && cgroup_ids.is_empty()
     }
 
@@ -38,14 +33,9 @@ impl Filter {
         (self.pids.is_empty() || subject.in_tree)
             && (self.uids.is_empty() || subject.uid.is_some_and(|uid| self.uids.contains(&uid)))
             && (self.cgroup_ids.is_empty()
-                || subject
-                    .cgroup_id
-                    .is_some_and(|id| self.cgroup_ids.contains(&id)))
+                || subject.cgroup_id.is_some_and(|id| self.cgroup_ids.contains(&id)))
             && (self.comms.is_empty()
-                || self
-                    .comms
-                    .iter()
-                    .any(|pattern| glob(pattern.as_bytes(), subject.comm)))
+                || self.comms.iter().any(|pattern| glob(pattern.as_bytes(), subject.comm)))
     }
 }
 
@@ -98,24 +88,14 @@ mod tests {
             ("a*b*c", "a-b-b-d", false),
             ("kworker/*", "kworker/0:1", true),
         ] {
-            assert_eq!(
-                glob(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern} on {text}"
-            );
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
         }
     }
 
     fn record<'a>() -> Record<'a> {
         Record::Reparent(Reparent {
             time: Time(0),
-            subject: Subject {
-                pid: 5,
-                comm: b"make",
-                uid: Some(1000),
-                cgroup_id: None,
-                in_tree: true,
-            },
+            subject: Subject { pid: 5, comm: b"make", uid: Some(1000), cgroup_id: None, in_tree: true },
             entity: ProcessId::default(),
             from_pid: 1,
             to_pid: 2,
@@ -133,33 +113,21 @@ mod tests {
             ..Filter::default()
         };
         assert!(filter.admits(&record()));
-        let other_user = Filter {
-            uids: vec![0],
-            ..filter.clone()
-        };
+        let other_user = Filter { uids: vec![0], ..filter.clone() };
         assert!(!other_user.admits(&record()));
-        let other_name = Filter {
-            comms: vec!["mak".into()],
-            ..filter
-        };
+        let other_name = Filter { comms: vec!["mak".into()], ..filter };
         assert!(!other_name.admits(&record()));
     }
 
     #[test]
     fn what_is_not_known_does_not_match() {
-        let filter = Filter {
-            cgroup_ids: vec![7],
-            ..Filter::default()
-        };
+        let filter = Filter { cgroup_ids: vec![7], ..Filter::default() };
         assert!(!filter.admits(&record()));
     }
 
     #[test]
     fn control_records_always_pass() {
-        let filter = Filter {
-            comms: vec!["none".into()],
-            ..Filter::default()
-        };
+        let filter = Filter { comms: vec!["none".into()], ..Filter::default() };
         assert!(filter.admits(&Record::Lost(Lost {
             time: Time(0),
             count: 1,

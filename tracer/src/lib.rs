@@ -2,6 +2,7 @@
 //! of it, what it ran, how it ended and who reaped it.
 //!
 //! Data flows one way: kernel -> [`probe`] -> [`decode`] -> [`lifecycle`] -> [`record`] -> [`sink`].
+//! [`pipeline`] joins the stages, for live events and for recorded ones ([`replay`]) alike.
 //! Only [`probe`] names aya and only [`daemon`] names tokio. What stands between them is pure: values
 //! in, values out, no clock, no files, no root.
 

@@ -50,15 +50,9 @@ impl Summary {
         self.processes += 1;
         self.incomplete += u64::from(!story.complete);
         self.execs = self.execs.saturating_add(story.exec.seq);
-        self.failed_execs = self
-            .failed_execs
-            .saturating_add(story.exec.failures.unwrap_or(0));
+        self.failed_execs = self.failed_execs.saturating_add(story.exec.failures.unwrap_or(0));
         if let Some(cow) = story.cow {
-            self.cow = self.cow.plus(Copies {
-                copies: cow.copies,
-                reuses: cow.reuses,
-                bytes: cow.bytes,
-            });
+            self.cow = self.cow.plus(Copies { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes });
         }
         let Some(fork) = story.fork else { return };
         match fork.kind {
@@ -70,12 +64,9 @@ impl Summary {
             ForkKind::PosixSpawn => self.spawns += 1,
         }
         self.wasted = self.wasted.plus(fork.wasted.unwrap_or_default());
-        let cost = fork
-            .before_exec
-            .unwrap_or_default()
-            .plus(fork.by_parent.unwrap_or_default());
-        let is_dear = self.expensive.len() < TOP
-            || self.expensive.last().is_some_and(|last| last.bytes < cost.bytes);
+        let cost = fork.before_exec.unwrap_or_default().plus(fork.by_parent.unwrap_or_default());
+        let is_dear =
+            self.expensive.len() < TOP || self.expensive.last().is_some_and(|last| last.bytes < cost.bytes);
         if !fork.shares_mm && cost.bytes > 0 && is_dear {
             let at = self.expensive.partition_point(|other| other.bytes >= cost.bytes);
             let expensive = Expensive {
@@ -188,5 +179,39 @@ impl Display for Summary {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_happened() {
+        let expected = "\
+tracer: 0 processes, 0 forks, 0 vforks, 0 spawns, 0 execs
+  copy-on-write: 0 page copies (0 B), 0 reuses
+  lost: 0 events
+";
+        assert_eq!(Summary::default().to_string(), expected);
+    }
+
+    #[test]
+    fn numbers() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+            (1 << 30, "1.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), expected);
+        }
+        assert_eq!(Count(1, "process").to_string(), "1 process");
+        assert_eq!(Count(2, "process").to_string(), "2 processes");
+        assert_eq!(Count(1, "page copy").to_string(), "1 page copy");
+        assert_eq!(Count(2, "page copy").to_string(), "2 page copies");
     }
 }

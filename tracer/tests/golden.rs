@@ -147,7 +147,9 @@ fn zombie_that_nobody_reaps() {
 fn death_by_signals() {
     let mut s = Story::new(config());
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
-    for (child, status, flags) in [(200, 9, 0), (201, 11 | 0x80, 0), (202, 6, FLAG_CORE), (203, 34, 0), (204, 32, 0)] {
+    for (child, status, flags) in
+        [(200, 9, 0), (201, 11 | 0x80, 0), (202, 6, FLAG_CORE), (203, 34, 0), (204, 32, 0)]
+    {
         s.fork(100, child).exit_with(child, |exit| {
             exit.status = status;
             exit.header.flags |= flags;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use common::{SYS_FORK, Story, full, schema::Schema};
 use proptest::{prelude::*, sample::Index};
@@ -11,14 +11,12 @@ use tracer::{
     decode::{Event, Loss, LossStage, Snapshot},
     filter::Filter,
     lifecycle::{Config, Lifecycle},
-    record::{MAX_LINE_BYTES, Record},
+    record::{EntityId, MAX_LINE_BYTES, Record, boot_hash},
     replay::Reader,
 };
 use tracer_common::{
     counter::{COUNTERS, Totals},
-    event::{
-        Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Wait,
-    },
+    event::{Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Wait},
 };
 
 /// Pids that children get, few enough to be used again and again.
@@ -112,8 +110,7 @@ struct Told {
     lines: String,
     births: HashMap<String, u32>,
     timelines: HashMap<String, Vec<Value>>,
-    still_live: usize,
-    events: Vec<&'static str>,
+    live: HashSet<String>,
 }
 
 fn kind(event: &Event<'_>) -> Option<Kind> {
@@ -146,12 +143,7 @@ fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
     while let Some(event) = reader.next_event().unwrap() {
         let kind = kind(&event);
         if let (Event::Tick { ktime_ns }, Some(kind)) = (&event, lost.pop()) {
-            let loss = Loss {
-                ktime_ns: *ktime_ns,
-                stage: LossStage::Ring,
-                record: Some(kind),
-                count: 1,
-            };
+            let loss = Loss { ktime_ns: *ktime_ns, stage: LossStage::Ring, record: Some(kind), count: 1 };
             lifecycle.apply(&Event::Loss(loss), &mut out);
         }
         let mishap = kind.map_or(&Mishap::None, |_| mishaps.next().unwrap());
@@ -172,21 +164,18 @@ fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
             lifecycle.apply(&event, &mut out);
         }
     }
-    let still_live = lifecycle.lives().count();
-    assert_eq!(lifecycle.stats().live as usize, still_live);
+    let boot = boot_hash(&reader.head().config.boot_id);
+    let live: HashSet<String> =
+        lifecycle.lives().map(|(tgid, ticks)| EntityId::new(boot, tgid, ticks).to_string()).collect();
+    assert_eq!(lifecycle.stats().live as usize, live.len());
     lifecycle.finish(&mut out);
-    let mut told = Told {
-        lines: String::from_utf8(json).unwrap(),
-        still_live,
-        ..Told::default()
-    };
+    let mut told = Told { lines: String::from_utf8(json).unwrap(), live, ..Told::default() };
     for line in told.lines.lines() {
         let value: Value = serde_json::from_str(line).unwrap();
         let id = value["process"]["entity_id"].as_str().unwrap_or_default().to_owned();
         match value["event"]["action"].as_str() {
             Some("fork") => *told.births.entry(id).or_default() += 1,
             Some("timeline") => told.timelines.entry(id).or_default().push(value),
-            Some("exec") => told.events.push("exec"),
             _ => {}
         }
     }
@@ -207,7 +196,7 @@ fn copies(value: &Value) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_true_story_is_told_whole(deeds in prop::collection::vec(deed(), 0..120)) {
@@ -216,7 +205,7 @@ proptest! {
         prop_assert!(told.births.values().all(|births| *births == 1));
         prop_assert!(told.timelines.values().all(|timelines| timelines.len() == 1));
         // The process from before still lives; every other one was born, and lives or was told.
-        prop_assert_eq!(told.births.len() + 1, told.timelines.len() + told.still_live);
+        prop_assert_eq!(told.births.len() + 1, told.timelines.len() + told.live.len());
         let mut paid_for: HashMap<&Value, u64> = HashMap::new();
         for timeline in told.timelines.values().flatten() {
             prop_assert_eq!(&timeline["tracer"]["complete"], true, "{}", timeline);
@@ -236,7 +225,7 @@ proptest! {
             let forked_then_exec = tracer["exec"]["seq"] != 0 && tracer["fork"]["shares_mm"] == false;
             prop_assert!(!has_wasted || forked_then_exec);
         }
-        if told.still_live == 1 {
+        if told.live.len() == 1 {
             for timeline in told.timelines.values().flatten() {
                 let paid = copies(&timeline["tracer"]["children"]["paid"]);
                 let id = &timeline["process"]["entity_id"];
@@ -260,9 +249,10 @@ proptest! {
             let nothing_missing = tracer["missing"].as_array().unwrap().is_empty();
             prop_assert_eq!(&tracer["complete"], nothing_missing);
         }
-        // A life whose birth was told lives on or has a timeline; others may have one, too.
-        let untold = told.births.keys().filter(|id| !told.timelines.contains_key(*id)).count();
-        prop_assert!(untold < told.still_live + usize::from(told.still_live == 0));
+        // A life whose birth was told has a timeline or lives on; never both.
+        for id in told.births.keys().chain(told.timelines.keys()) {
+            prop_assert!(told.timelines.contains_key(id) != told.live.contains(id), "{}", id);
+        }
     }
 
     #[test]
@@ -326,47 +316,22 @@ struct Garbage {
 
 fn garbage() -> impl Strategy<Value = Garbage> {
     let pid = prop_oneof![0..6_u32, any::<u32>()];
-    let number = prop_oneof![
-        (0..8_u64).prop_map(|ticks| ticks * 10_000_000),
-        any::<u64>(),
-        Just(u64::MAX),
-    ];
+    let number = prop_oneof![(0..8_u64).prop_map(|ticks| ticks * 10_000_000), any::<u64>(), Just(u64::MAX),];
     (
         0..14_u8,
         [pid.clone(), pid.clone(), pid.clone(), pid],
         [number.clone(), number.clone(), number.clone(), number],
         prop::collection::vec(any::<u8>(), 0..20),
     )
-        .prop_map(|(what, pids, numbers, text)| Garbage {
-            what,
-            pids,
-            numbers,
-            text,
-        })
+        .prop_map(|(what, pids, numbers, text)| Garbage { what, pids, numbers, text })
 }
 
 impl Garbage {
     fn event(&self) -> Event<'_> {
-        let Self {
-            what,
-            pids: [a, b, c, d],
-            numbers: [n, m, k, l],
-            text,
-        } = self;
-        let header = Header {
-            flags: *c,
-            tgid: *b % 8,
-            tid: *b,
-            ktime_ns: *n,
-            start_time_ns: *m,
-            ..Header::default()
-        };
-        let totals = Totals {
-            copies: *k,
-            reuses: *l,
-            zero_upgrades: *n,
-            bytes: *k,
-        };
+        let Self { what, pids: [a, b, c, d], numbers: [n, m, k, l], text } = self;
+        let header =
+            Header { flags: *c, tgid: *b % 8, tid: *b, ktime_ns: *n, start_time_ns: *m, ..Header::default() };
+        let totals = Totals { copies: *k, reuses: *l, zero_upgrades: *n, bytes: *k };
         let counters = [*k; COUNTERS];
         let (path, args) = text.split_at(text.len() / 2);
         match what {
@@ -407,16 +372,8 @@ impl Garbage {
                 real_parent_tgid: *d,
                 comm: [b'x'; 16],
             }),
-            8 => Event::Free(Free {
-                header,
-                real_parent_tgid: *a,
-                reserved: 0,
-            }),
-            9 => Event::Wait(Wait {
-                header,
-                pid: *a,
-                initial_pid_ns: d & 1,
-            }),
+            8 => Event::Free(Free { header, real_parent_tgid: *a, reserved: 0 }),
+            9 => Event::Wait(Wait { header, pid: *a, initial_pid_ns: d & 1 }),
             10 => Event::Snapshot(Snapshot {
                 tgid: *b % 8,
                 ppid: *a,
@@ -440,23 +397,9 @@ impl Garbage {
                 },
             },
             12 => match a % 4 {
-                0 => Event::ExecFailed {
-                    failed: ExecFailed {
-                        header,
-                        errno: *d,
-                        path_len: 0,
-                    },
-                    path: text,
-                },
-                1 => Event::ForkFailed(ForkFailed {
-                    header,
-                    errno: *d,
-                    syscall: *a,
-                }),
-                2 => Event::Gone {
-                    tgid: *b % 8,
-                    start_ticks: m / 10_000_000,
-                },
+                0 => Event::ExecFailed { failed: ExecFailed { header, errno: *d, path_len: 0 }, path: text },
+                1 => Event::ForkFailed(ForkFailed { header, errno: *d, syscall: *a }),
+                2 => Event::Gone { tgid: *b % 8, start_ticks: m / 10_000_000 },
                 _ => Event::Loss(Loss {
                     ktime_ns: *n,
                     stage: LossStage::ALL[*d as usize % LossStage::ALL.len()],

@@ -34,8 +34,19 @@ fn every_golden_line_is_valid_and_every_kind_is_among_them() {
         }
     }
     let expected = [
-        "bye", "cow", "exec", "exec_failed", "exit", "fork", "fork_failed", "heartbeat", "hello",
-        "lost", "reap", "reparent", "timeline",
+        "bye",
+        "cow",
+        "exec",
+        "exec_failed",
+        "exit",
+        "fork",
+        "fork_failed",
+        "heartbeat",
+        "hello",
+        "lost",
+        "reap",
+        "reparent",
+        "timeline",
     ];
     assert_eq!(Vec::from_iter(actions), expected);
 }
@@ -89,10 +100,7 @@ fn expand(path: &str) -> Vec<String> {
         return vec![path.to_owned()];
     };
     let (names, tail) = rest.split_once('}').expect("the brace is closed");
-    names
-        .split(',')
-        .flat_map(|name| expand(&format!("{head}{name}{tail}")))
-        .collect()
+    names.split(',').flat_map(|name| expand(&format!("{head}{name}{tail}"))).collect()
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn run() -> io::Result<i32> {
     let parameters = fs::read_to_string("/proc/cmdline")?;
     let filter = parameters.split_whitespace().find_map(|word| word.strip_prefix(TESTS));
     let tests = Command::new(std::env::current_exe()?)
-        .arg("test")
+        .args(["test", "--color", "never"])
         .args(filter)
         .env(VM, "1")
         .env("TMPDIR", "/tmp")

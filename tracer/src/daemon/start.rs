@@ -100,8 +100,10 @@ pub(super) fn tell(capabilities: &Capabilities) {
     let Capabilities { kernel, hooks, cow_level, unavailable, .. } = capabilities;
     log::info!("kernel {kernel}, copy-on-write counts: {cow_level}");
     for hook in hooks {
-        let reason = hook.reason.as_deref().unwrap_or_default();
-        log::info!("hook {}: {} {reason}", hook.name, if hook.on { "on" } else { "off:" });
+        match &hook.reason {
+            None => log::info!("hook {}: on", hook.name),
+            Some(reason) => log::info!("hook {}: off: {reason}", hook.name),
+        }
     }
     for (field, reason) in unavailable {
         log::info!("not available: {field}: {reason}");

@@ -107,11 +107,7 @@ mod tests {
     use crate::lifecycle::process::{Id, Process};
 
     fn copies(copies: u64) -> Copies {
-        Copies {
-            copies,
-            reuses: copies / 2,
-            bytes: copies * 4096,
-        }
+        Copies { copies, reuses: copies / 2, bytes: copies * 4096 }
     }
 
     fn table(processes: u32) -> (Table, Vec<Key>) {
@@ -161,10 +157,7 @@ mod tests {
         unlink(&mut table, c, Some(copies(2)));
         unlink(&mut table, b, Some(copies(50)));
         leave(&mut table, parent, Some(copies(3)));
-        assert_eq!(
-            [a, b, c].map(|key| charged(&table, key)),
-            [Some(1), Some(0), Some(2)]
-        );
+        assert_eq!([a, b, c].map(|key| charged(&table, key)), [Some(1), Some(0), Some(2)]);
     }
 
     #[test]

@@ -49,10 +49,7 @@ impl Lifecycle {
             }
             Some(known) => known,
         };
-        if known
-            .and_then(|key| self.table.get(key))
-            .is_some_and(|process| process.birth.is_some())
-        {
+        if known.and_then(|key| self.table.get(key)).is_some_and(|process| process.birth.is_some()) {
             self.anomalies.births_again += 1;
             return;
         }
@@ -62,8 +59,7 @@ impl Lifecycle {
             self.life(parent_id, fork.parent_start_time_ns, out);
         }
         // A child that was found in /proc before its birth was read is the same life.
-        let Some(child) = known.or_else(|| self.enter(Process::new(id, header.start_time_ns), out))
-        else {
+        let Some(child) = known.or_else(|| self.enter(Process::new(id, header.start_time_ns), out)) else {
             return;
         };
         // Entering the child may have made room by removing the parent.
@@ -103,18 +99,13 @@ impl Lifecycle {
             pgtable_bytes: fork.pgtable_bytes,
             eager_copies: fork.eager_copies,
         };
-        let inherited = parent
-            .and_then(|key| self.table.get(key))
-            .map(|parent| (parent.image, parent.in_tree));
+        let inherited =
+            parent.and_then(|key| self.table.get(key)).map(|parent| (parent.image, parent.in_tree));
         let parent_id = self.id(fork.parent_tgid, fork.parent_start_time_ns);
         let Some(process) = self.table.get_mut(child) else {
             return facts;
         };
-        process.origin = if is_command {
-            Origin::Command
-        } else {
-            Origin::Fork
-        };
+        process.origin = if is_command { Origin::Command } else { Origin::Fork };
         process.missing = process.missing.without(Missing::BIRTH);
         if header.flags & FLAG_NO_COUNTERS != 0 {
             process.missing = process.missing.with(Missing::COUNTERS);
@@ -131,10 +122,7 @@ impl Lifecycle {
         }
         process.parent = Some(parent_id);
         process.real_parent = process.real_parent.or(Some(fork.real_parent_tgid));
-        process.birth = Some(Birth {
-            ktime_ns: header.ktime_ns,
-            facts,
-        });
+        process.birth = Some(Birth { ktime_ns: header.ktime_ns, facts });
         if let Some((image, in_tree)) = inherited {
             process.in_tree |= in_tree;
             if process.image.is_none() {
@@ -154,9 +142,10 @@ impl Lifecycle {
                 bytes: fork.eager_copies.saturating_mul(PAGE_BYTES),
             };
             bill::charge(&mut self.table, parent, Copies::from(fork.parent).since(eager));
-            let shares = self.table.get(child).is_some_and(|process| {
-                fork.shares_mm == 0 && process.execs == 0 && !process.has_ended()
-            });
+            let shares = self
+                .table
+                .get(child)
+                .is_some_and(|process| fork.shares_mm == 0 && process.execs == 0 && !process.has_ended());
             let parent_lives = self.table.get(parent).is_some_and(|p| !p.has_ended());
             if shares && parent_lives {
                 bill::link(&mut self.table, parent, child);
@@ -174,10 +163,7 @@ impl Lifecycle {
     }
 
     pub(super) fn snapshot(&mut self, snapshot: &Snapshot<'_>, out: &mut dyn Output) {
-        let id = Id {
-            tgid: snapshot.tgid,
-            ticks: snapshot.start_ticks,
-        };
+        let id = Id { tgid: snapshot.tgid, ticks: snapshot.start_ticks };
         let key = match self.vacate(id) {
             None => return,
             Some(Some(key)) => key,

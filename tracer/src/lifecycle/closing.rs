@@ -26,11 +26,7 @@ impl Lifecycle {
             return;
         }
         self.reparent(key, free.real_parent_tgid, header.ktime_ns, out);
-        let hold = if self.config.full_hooks {
-            WAIT_WITHIN_NS
-        } else {
-            0
-        };
+        let hold = if self.config.full_hooks { WAIT_WITHIN_NS } else { 0 };
         let reaped = Reaped {
             ktime_ns: header.ktime_ns,
             by: (free.real_parent_tgid != 0).then_some(free.real_parent_tgid),
@@ -70,11 +66,7 @@ impl Lifecycle {
         if has_other_parent {
             return;
         }
-        let reaped = Reaped {
-            ktime_ns: header.ktime_ns,
-            by: Some(waiter),
-            exact: true,
-        };
+        let reaped = Reaped { ktime_ns: header.ktime_ns, by: Some(waiter), exact: true };
         if process.closing {
             if let Some(process) = self.table.get_mut(key) {
                 process.reaped = Some(reaped);
@@ -86,10 +78,7 @@ impl Lifecycle {
 
     /// The daemon did not find a process any more.
     pub(super) fn gone(&mut self, tgid: u32, start_ticks: u64) {
-        let id = Id {
-            tgid,
-            ticks: start_ticks,
-        };
+        let id = Id { tgid, ticks: start_ticks };
         if let Some(key) = self.table.key(id) {
             let reaped = self.reaped_by_nobody_known(key);
             self.close(key, reaped, self.now_ns);
@@ -106,11 +95,7 @@ impl Lifecycle {
     /// The reap of a zombie that must have happened by now.
     fn reaped_by_nobody_known(&self, key: Key) -> Option<Reaped> {
         let process = self.table.get(key)?;
-        process.end.is_some().then_some(Reaped {
-            ktime_ns: self.now_ns,
-            by: None,
-            exact: false,
-        })
+        process.end.is_some().then_some(Reaped { ktime_ns: self.now_ns, by: None, exact: false })
     }
 
     /// A life is over; it is written at the first tick from `due_ns` on.
@@ -196,11 +181,7 @@ impl Lifecycle {
     }
 
     fn write_zombie(&mut self, key: Key, out: &mut dyn Output) {
-        if self
-            .table
-            .get(key)
-            .is_some_and(|process| process.state == State::Zombie && !process.written)
-        {
+        if self.table.get(key).is_some_and(|process| process.state == State::Zombie && !process.written) {
             self.write_timeline(key, out);
             self.unreaped.push_back(key);
         }

@@ -10,13 +10,7 @@ use tracer_common::counter::{
 use crate::record::{Copies, CowBy, CowByPage, CowCounts, Faults};
 
 /// Classes that are copies of one small page.
-const SMALL: [Class; 5] = [
-    Class::Anon,
-    Class::Ksm,
-    Class::File,
-    Class::FileFirst,
-    Class::Swap,
-];
+const SMALL: [Class; 5] = [Class::Anon, Class::Ksm, Class::File, Class::FileFirst, Class::Swap];
 
 fn sum(values: impl IntoIterator<Item = u64>) -> u64 {
     values.into_iter().fold(0, u64::saturating_add)
@@ -48,26 +42,15 @@ pub(super) fn totals(counters: &Counters) -> Totals {
             both(counters, Class::HugeZero),
             at(counters, GUP_ZERO),
         ]),
-        bytes: small
-            .saturating_mul(PAGE_BYTES)
-            .saturating_add(at(counters, HUGE_BYTES)),
+        bytes: small.saturating_mul(PAGE_BYTES).saturating_add(at(counters, HUGE_BYTES)),
     }
 }
 
 /// What `tracer.cow` says; `at_last_exec` are the totals when the running program began.
 pub(super) fn counts(counters: &Counters, at_last_exec: Option<Totals>) -> CowCounts {
-    let Totals {
-        copies,
-        reuses,
-        zero_upgrades,
-        bytes,
-    } = totals(counters);
-    let by_mode = |mode| {
-        sum(SMALL
-            .into_iter()
-            .chain([Class::Huge])
-            .map(|class| in_mode(counters, class, mode)))
-    };
+    let Totals { copies, reuses, zero_upgrades, bytes } = totals(counters);
+    let by_mode =
+        |mode| sum(SMALL.into_iter().chain([Class::Huge]).map(|class| in_mode(counters, class, mode)));
     CowCounts {
         copies,
         bytes,
@@ -136,21 +119,9 @@ mod tests {
             *counter = i * i;
         }
         let cow = counts(&counters, None);
-        let CowBy {
-            user,
-            kernel,
-            gup,
-            remote_candidates: _,
-            eager,
-        } = cow.by;
+        let CowBy { user, kernel, gup, remote_candidates: _, eager } = cow.by;
         assert_eq!(user + kernel + gup + eager, cow.copies);
-        let CowByPage {
-            anon,
-            ksm,
-            file,
-            swap,
-            huge,
-        } = cow.by_page;
+        let CowByPage { anon, ksm, file, swap, huge } = cow.by_page;
         assert_eq!(anon + ksm + file + swap + huge, user + kernel);
     }
 

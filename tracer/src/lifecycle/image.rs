@@ -64,13 +64,7 @@ pub(super) struct Parts<'a> {
 impl Images {
     /// Enters a program; the caller holds the reference.
     pub(super) fn insert(&mut self, parts: Parts<'_>) -> ImageId {
-        let Parts {
-            path,
-            interp,
-            args,
-            argc,
-            args_bytes,
-        } = parts;
+        let Parts { path, interp, args, argc, args_bytes } = parts;
         let id = self.free.pop().unwrap_or_else(|| {
             self.images.push(Image::default());
             u32::try_from(self.images.len() - 1).expect("fewer images than five per process")
@@ -121,13 +115,8 @@ mod tests {
     #[test]
     fn buffers_are_shared_and_used_again() {
         let mut images = Images::default();
-        let parts = Parts {
-            path: b"./run.sh",
-            interp: b"/bin/sh",
-            args: b"sh\0-e\0",
-            argc: 2,
-            args_bytes: 6,
-        };
+        let parts =
+            Parts { path: b"./run.sh", interp: b"/bin/sh", args: b"sh\0-e\0", argc: 2, args_bytes: 6 };
         let first = images.insert(parts);
         let second = images.retain(first);
         images.release(first);
@@ -136,13 +125,7 @@ mod tests {
         assert_eq!(images.get(second).args(), b"sh\0-e\0");
         images.release(second);
         assert_eq!(images.len(), 0);
-        let again = images.insert(Parts {
-            path: b"/bin/ls",
-            interp: b"",
-            args: b"",
-            argc: 0,
-            args_bytes: 0,
-        });
+        let again = images.insert(Parts { path: b"/bin/ls", interp: b"", args: b"", argc: 0, args_bytes: 0 });
         assert_eq!(again, first);
         assert_eq!(images.get(again).executable(), b"/bin/ls");
         assert_eq!(images.get(again).args(), b"");

@@ -185,19 +185,8 @@ impl Lifecycle {
     pub fn apply(&mut self, event: &Event<'_>, out: &mut dyn Output) {
         match event {
             Event::Fork(fork) => self.fork(fork, out),
-            Event::Exec {
-                exec,
-                path,
-                interp,
-                args,
-            } => {
-                let parts = Parts {
-                    path,
-                    interp,
-                    args,
-                    argc: exec.argc,
-                    args_bytes: exec.args_bytes,
-                };
+            Event::Exec { exec, path, interp, args } => {
+                let parts = Parts { path, interp, args, argc: exec.argc, args_bytes: exec.args_bytes };
                 self.exec(exec, parts, out);
             }
             Event::Exit(exit) => self.exit(exit, out),
@@ -250,10 +239,7 @@ impl Lifecycle {
     }
 
     fn id(&self, tgid: u32, start_time_ns: u64) -> Id {
-        Id {
-            tgid,
-            ticks: start_time_ns / self.ns_per_tick,
-        }
+        Id { tgid, ticks: start_time_ns / self.ns_per_tick }
     }
 
     fn id_of(&self, header: &wire::Header) -> Id {
@@ -274,10 +260,7 @@ impl Lifecycle {
 
     /// The life with this identity; `Some(None)` when there is none and its pid is free for it, which
     /// may close an older life. `None` when the life is past.
-    #[expect(
-        clippy::option_option,
-        reason = "past, new and known; each caller takes them apart at once"
-    )]
+    #[expect(clippy::option_option, reason = "past, new and known; each caller takes them apart at once")]
     fn vacate(&mut self, id: Id) -> Option<Option<Key>> {
         match self.table.find(id) {
             Found::Life(key) => Some(Some(key)),

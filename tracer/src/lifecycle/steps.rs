@@ -1,8 +1,7 @@
 //! What happens in a life: programs, failures, progress, the end.
 
 use tracer_common::event::{
-    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, ForkFailed,
-    Process as Counted,
+    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, ForkFailed, Process as Counted,
 };
 
 use super::{

@@ -7,8 +7,8 @@ use super::{
     table::Key,
 };
 use crate::record::{
-    Args, Children, Copies, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters,
-    Missing, ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
+    Args, Children, Copies, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters, Missing,
+    ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
 };
 use tracer_common::counter;
 
@@ -29,9 +29,7 @@ impl Process {
     pub(super) fn reap_fields(&self) -> Option<Reap> {
         self.reaped.map(|reaped| Reap {
             by_pid: reaped.by,
-            zombie_ns: self
-                .end
-                .map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
+            zombie_ns: self.end.map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
             auto: None,
             exact: reaped.exact,
         })
@@ -106,10 +104,7 @@ impl Lifecycle {
     }
 
     pub(super) fn process_id(&self, id: Id) -> ProcessId {
-        ProcessId {
-            pid: id.tgid,
-            entity_id: EntityId::new(self.boot, id.tgid, id.ticks),
-        }
+        ProcessId { pid: id.tgid, entity_id: EntityId::new(self.boot, id.tgid, id.ticks) }
     }
 
     fn image(&self, process: &Process) -> Option<&Image> {
@@ -126,17 +121,13 @@ impl Lifecycle {
 
     pub(super) fn exec_fields(&self, process: &Process) -> Exec<'_> {
         let image = self.image(process);
-        let interpreter = image
-            .map(Image::interp)
-            .filter(|interp| !interp.is_empty())
-            .map(Text);
+        let interpreter = image.map(Image::interp).filter(|interp| !interp.is_empty()).map(Text);
         Exec {
             seq: process.execs,
             path: image.map(|image| Text(image.path())),
             interpreters: Interpreters(interpreter),
             args_bytes: image.map(|image| image.args_bytes),
-            args_truncated: image
-                .is_some_and(|image| image.args().len() < image.args_bytes as usize),
+            args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
             failures: self.config.full_hooks.then_some(process.failures),
         }
     }
@@ -150,19 +141,14 @@ impl Lifecycle {
         let mut ran = 0;
         for (program, image) in previous.iter_mut().zip(process.previous.iter().flatten()) {
             let image = self.images.get(*image);
-            *program = Program {
-                executable: Text(image.executable()),
-                args_count: image.argc,
-            };
+            *program = Program { executable: Text(image.executable()), args_count: image.argc };
             ran += 1;
         }
         let ProcessId { pid, entity_id } = self.process_id(process.id);
         let end = process.end.as_ref();
         let end_time = end.map(|end| self.wall(end.ktime_ns));
-        let missing = process
-            .missing
-            .with(process.missing_program())
-            .with(self.losses.since(process.losses_before));
+        let missing =
+            process.missing.with(process.missing_program()).with(self.losses.since(process.losses_before));
         let counters = end.and_then(|end| end.counters.as_ref());
         Timeline {
             time: end_time.unwrap_or_else(|| self.wall(self.now_ns)),
@@ -182,12 +168,7 @@ impl Lifecycle {
                 parent: process.parent.map(|id| self.process_id(id)),
                 previous: &previous[..ran],
             },
-            user: User {
-                id: process.uid.map(Decimal),
-                group: Group {
-                    id: process.gid.map(Decimal),
-                },
-            },
+            user: User { id: process.uid.map(Decimal), group: Group { id: process.gid.map(Decimal) } },
             tracer: Story {
                 origin: process.origin,
                 complete: missing.is_empty(),
@@ -195,8 +176,7 @@ impl Lifecycle {
                 fork: process.fork_fields(),
                 exec: self.exec_fields(process),
                 cow: counters.map(|counters| cow::counts(counters, process.at_last_exec)),
-                faults: end
-                    .map(|end| cow::faults(end.minor_faults, end.major_faults, counters)),
+                faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, counters)),
                 children: Children {
                     threads: counters.map(|counters| counters[counter::THREADS as usize]),
                     ..process.children_paid()
@@ -212,20 +192,11 @@ impl Lifecycle {
 impl Process {
     /// A process that another one's system call made runs a program; a kernel thread runs none.
     fn missing_program(&self) -> Missing {
-        let made_by_call = self
-            .birth
-            .is_some_and(|birth| birth.facts.syscall.is_some());
-        if made_by_call && self.image.is_none() {
-            Missing::PROGRAM
-        } else {
-            Missing::default()
-        }
+        let made_by_call = self.birth.is_some_and(|birth| birth.facts.syscall.is_some());
+        if made_by_call && self.image.is_none() { Missing::PROGRAM } else { Missing::default() }
     }
 
     fn children_paid(&self) -> Children {
-        Children {
-            paid: self.bill.paid,
-            ..self.children
-        }
+        Children { paid: self.bill.paid, ..self.children }
     }
 }

@@ -76,11 +76,7 @@ impl Table {
 
     pub(super) fn find(&self, id: Id) -> Found {
         let Some(&key) = self.by_tgid.get(&id.tgid) else {
-            return if self.past.contains(&id) {
-                Found::Past
-            } else {
-                Found::Nothing
-            };
+            return if self.past.contains(&id) { Found::Past } else { Found::Nothing };
         };
         match self.get(key).map(|process| process.id.ticks.cmp(&id.ticks)) {
             Some(std::cmp::Ordering::Equal) => Found::Life(key),
@@ -120,20 +116,14 @@ impl Table {
             Some(slot) => slot,
             None if self.is_full() => return None,
             None => {
-                self.slots.push(Slot {
-                    serial: 0,
-                    process: None,
-                });
+                self.slots.push(Slot { serial: 0, process: None });
                 u32::try_from(self.slots.len() - 1).ok()?
             }
         };
         let entry = self.slots.get_mut(slot as usize)?;
         entry.serial += 1;
         entry.process = Some(process);
-        let key = Key {
-            slot,
-            serial: entry.serial,
-        };
+        let key = Key { slot, serial: entry.serial };
         self.by_tgid.insert(id.tgid, key);
         Some(key)
     }
@@ -173,10 +163,7 @@ impl Table {
     /// All lives.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Process)> {
         self.slots.iter().zip(0..).filter_map(|(entry, slot)| {
-            let key = Key {
-                slot,
-                serial: entry.serial,
-            };
+            let key = Key { slot, serial: entry.serial };
             entry.process.as_ref().map(|process| (key, process))
         })
     }

@@ -8,7 +8,10 @@ use std::{
 use aya::{
     Btf as KernelBtf, Ebpf, EbpfLoader,
     maps::Map,
-    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
+    programs::{
+        BtfTracePoint, Program, ProgramError, TracePoint, tp_btf::BtfTracePointLinkId,
+        trace_point::TracePointLink,
+    },
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
@@ -42,6 +45,8 @@ const fn hook(name: &'static str, record: Option<Kind>, set: Set) -> Hook {
     Hook { name, record, set }
 }
 
+const ALLOC: &str = "mm_page_alloc";
+
 /// All hooks in the order of attachment: deaths before births, so that nobody is entered into the table
 /// who is not taken out again; what every fault passes last.
 pub const HOOKS: [Hook; 11] = [
@@ -53,7 +58,7 @@ pub const HOOKS: [Hook; 11] = [
     hook("sys_exit", None, Set::Full),
     hook("signal_generate", None, Set::Faults),
     hook("tlb_flush", None, Set::Faults),
-    hook("mm_page_alloc", None, Set::Faults),
+    hook(ALLOC, None, Set::Faults),
     hook("page_fault_kernel", None, Set::Faults),
     hook("page_fault_user", None, Set::Faults),
 ];
@@ -63,6 +68,8 @@ pub(super) struct Loaded {
     ebpf: Ebpf,
     kernel_btf: KernelBtf,
     links: HashMap<&'static str, BtfTracePointLinkId>,
+    /// Instead of one of `links` where tracepoints can be preempted.
+    alloc_link: Option<TracePointLink>,
     missing: Vec<&'static str>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -116,7 +123,7 @@ impl Loaded {
             .ok();
         let kernel_btf = KernelBtf::from_sys_fs().map_err(load_error)?;
         let missing = HOOKS.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
-        Ok(Self { ebpf, kernel_btf, links: HashMap::new(), missing, log })
+        Ok(Self { ebpf, kernel_btf, links: HashMap::new(), alloc_link: None, missing, log })
     }
 
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, Error> {
@@ -139,6 +146,24 @@ impl Loaded {
         }
         let link = program.attach().map_err(|e| chain(&e))?;
         self.links.insert(name, link);
+        Ok(())
+    }
+
+    /// Attaches the program that sees page allocations.
+    fn attach_alloc(&mut self) -> Result<(), String> {
+        if !kernel::has_preemptible_tracepoints() {
+            return self.attach(ALLOC, ALLOC);
+        }
+        kernel::check_alloc_format()?;
+        let program: &mut TracePoint = self
+            .ebpf
+            .program_mut("mm_page_alloc_format")
+            .ok_or("program mm_page_alloc_format is not in the object")?
+            .try_into()
+            .map_err(|e: ProgramError| e.to_string())?;
+        program.load().map_err(|e| chain(&e))?;
+        let link = program.attach("kmem", ALLOC).map_err(|e| chain(&e))?;
+        self.alloc_link = Some(program.take_link(link).map_err(|e| chain(&e))?);
         Ok(())
     }
 
@@ -170,13 +195,16 @@ impl Loaded {
     /// Attaches what counts copies. All of it or nothing.
     pub(super) fn attach_faults(&mut self, control: &mut Control) -> Result<(), String> {
         for hook in HOOKS.iter().filter(|hook| hook.set == Set::Faults) {
-            self.attach(hook.name, hook.name).map_err(|e| format!("{}: {e}", hook.name))?;
+            let attached =
+                if hook.name == ALLOC { self.attach_alloc() } else { self.attach(hook.name, hook.name) };
+            attached.map_err(|e| format!("{}: {e}", hook.name))?;
         }
         control.flags |= HAS_FLUSH | HAS_ALLOC;
         Ok(())
     }
 
     pub(super) fn detach_faults(&mut self) {
+        self.alloc_link = None;
         self.detach_set(|set| set == Set::Faults);
     }
 

@@ -23,6 +23,9 @@ pub(super) struct Value<T>(pub(super) T);
 // SAFETY: a `Wire` struct is plain integers without padding.
 unsafe impl<T: tracer_common::Wire + 'static> aya::Pod for Value<T> {}
 
+/// Flag of a map update: an entry that is there stays (include/uapi/linux/bpf.h).
+const BPF_NOEXIST: u64 = 1;
+
 fn refused(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
     move |e| Error::Load(format!("map {map}: {e}"))
 }
@@ -112,6 +115,7 @@ impl Processes {
         HashMap::try_from(map).map(Self).map_err(refused("PROCESSES"))
     }
 
+    /// Enters a process, unless the kernel side did it first.
     pub(super) fn insert(&mut self, tgid: u32, start_time_ns: u64) -> Result<(), Error> {
         let new = Process {
             start_time_ns,
@@ -121,7 +125,10 @@ impl Processes {
             reserved: 0,
             counters: [0; COUNTERS],
         };
-        self.0.insert(tgid, Value(new), 0).map_err(refused("PROCESSES"))
+        match self.0.insert(tgid, Value(new), BPF_NOEXIST) {
+            Err(_) if self.get(tgid).is_some() => Ok(()),
+            result => result.map_err(refused("PROCESSES")),
+        }
     }
 
     pub(super) fn remove(&mut self, tgid: u32) {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use tracer_common::event::{KINDS, Kind};
 
 use super::{Limit, Line, Time};
-use crate::{decode::LossStage, lifecycle::{Anomalies, Stats}};
+use crate::{
+    decode::LossStage,
+    lifecycle::{Anomalies, Stats},
+};
 
 /// Version of the schema of the lines; fields are only added within one.
 pub const SCHEMA: u32 = 1;
@@ -171,21 +174,8 @@ impl Serialize for ByKind {
 
 impl Account {
     fn fields(&self, reason: Option<Reason>) -> AccountFields {
-        let Self {
-            time: _,
-            records,
-            received,
-            written,
-            filtered,
-            recursion_misses,
-            lifecycle,
-        } = *self;
-        let Stats {
-            live,
-            zombies,
-            duplicates,
-            anomalies,
-        } = lifecycle;
+        let Self { time: _, records, received, written, filtered, recursion_misses, lifecycle } = *self;
+        let Stats { live, zombies, duplicates, anomalies } = lifecycle;
         AccountFields {
             records: ByKind(records),
             received,
@@ -261,11 +251,7 @@ impl Lost {
             stage: LossStage,
             record: Option<&'static str>,
         }
-        let lost = LostField {
-            count: self.count,
-            stage: self.stage,
-            record: self.record.map(Kind::name),
-        };
+        let lost = LostField { count: self.count, stage: self.stage, record: self.record.map(Kind::name) };
         line.of_tracer(self.time, None, Tracer { lost });
     }
 }

@@ -4,20 +4,16 @@
 //! A [`Record`] borrows from the lifecycle's table and is written at once; nothing here is kept.
 
 mod control;
+mod names;
 mod steps;
 mod text;
 mod timeline;
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::{Serialize, Serializer};
-
-pub use control::{
-    Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA,
-};
-pub use steps::{
-    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent,
-};
+pub use control::{Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA};
+pub use names::{ExitVia, ForkKind, Origin, Signal};
+pub use steps::{Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent};
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{
     Children, CowBy, CowByPage, CowCounts, Exec, Exit, Faults, Fork, Group, Interpreters, Missing, Process,
@@ -32,10 +28,7 @@ const SHORT_PATH_BYTES: usize = 200;
 
 /// One line of the stream.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a record lives on the stack of the call that writes it"
-)]
+#[expect(clippy::large_enum_variant, reason = "a record lives on the stack of the call that writes it")]
 pub enum Record<'a> {
     /// A whole process life.
     Timeline(Timeline<'a>),
@@ -102,11 +95,7 @@ pub struct Copies {
 
 impl From<tracer_common::counter::Totals> for Copies {
     fn from(totals: tracer_common::counter::Totals) -> Self {
-        Self {
-            copies: totals.copies,
-            reuses: totals.reuses,
-            bytes: totals.bytes,
-        }
+        Self { copies: totals.copies, reuses: totals.reuses, bytes: totals.bytes }
     }
 }
 
@@ -152,10 +141,7 @@ struct Limit {
 }
 
 impl Limit {
-    const NONE: Self = Self {
-        args: usize::MAX,
-        path: usize::MAX,
-    };
+    const NONE: Self = Self { args: usize::MAX, path: usize::MAX };
 }
 
 impl<'a> Record<'a> {
@@ -207,10 +193,7 @@ impl<'a> Record<'a> {
         if write(Limit::NONE) {
             return;
         }
-        let mut limit = Limit {
-            args: 0,
-            ..Limit::NONE
-        };
+        let mut limit = Limit { args: 0, ..Limit::NONE };
         if !write(limit) {
             limit.path = SHORT_PATH_BYTES;
         }
@@ -218,19 +201,13 @@ impl<'a> Record<'a> {
         let (mut fits, mut too_many) = (0, self.args_len() + 1);
         while too_many - fits > 1 {
             let middle = fits + (too_many - fits) / 2;
-            if write(Limit {
-                args: middle,
-                ..limit
-            }) {
+            if write(Limit { args: middle, ..limit }) {
                 fits = middle;
             } else {
                 too_many = middle;
             }
         }
-        write(Limit {
-            args: fits,
-            ..limit
-        });
+        write(Limit { args: fits, ..limit });
     }
 
     /// The greatest value of [`Limit::args`] that makes a difference.
@@ -244,12 +221,7 @@ impl<'a> Record<'a> {
     }
 
     fn write_limited(&self, host: &str, sequence: u64, limit: Limit, out: &mut Vec<u8>) {
-        let line = Line {
-            action: self.action(),
-            host,
-            sequence,
-            out,
-        };
+        let line = Line { action: self.action(), host, sequence, out };
         match self {
             Self::Timeline(r) => r.write(limit, line),
             Self::Cow(r) => r.write(line),
@@ -330,23 +302,11 @@ impl Line<'_> {
         user: Option<User>,
         tracer: impl Serialize,
     ) {
-        let Self {
-            action,
-            host,
-            sequence,
-            out,
-        } = self;
+        let Self { action, host, sequence, out } = self;
         let fields = Fields {
             time,
-            event: EventField {
-                action,
-                sequence,
-                duration,
-            },
-            host: HostField {
-                hostname: host,
-                os: kernel.map(|kernel| OsField { kernel }),
-            },
+            event: EventField { action, sequence, duration },
+            host: HostField { hostname: host, os: kernel.map(|kernel| OsField { kernel }) },
             process,
             user,
             tracer,
@@ -354,115 +314,5 @@ impl Line<'_> {
         serde_json::to_writer(&mut *out, &fields)
             .expect("a Vec takes all bytes, and the types have no map keys that are not strings");
         out.push(b'\n');
-    }
-}
-
-/// Serialises what has a fixed name as that name.
-macro_rules! serialize_name {
-    ($($type:ty),*) => { $(
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-    )* };
-}
-serialize_name!(crate::decode::LossStage, ForkKind, Origin, ExitVia);
-
-/// How a process was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ForkKind {
-    /// With its own copy of the memory, as fork(2) does.
-    Fork,
-    /// vfork(2): in the parent's memory, the parent waits.
-    Vfork,
-    /// clone(2) or clone3(2) with CLONE_VM and CLONE_VFORK, as posix_spawn(3) does.
-    PosixSpawn,
-    /// clone(2) or clone3(2) in any other way, and kernel threads.
-    Clone,
-}
-
-impl ForkKind {
-    /// The name used in the stream (`tracer.fork.kind`).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fork => "fork",
-            Self::Vfork => "vfork",
-            Self::PosixSpawn => "posix_spawn",
-            Self::Clone => "clone",
-        }
-    }
-}
-
-/// How the lifecycle came to know a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// Its birth was seen.
-    Fork,
-    /// The daemon started it.
-    Command,
-    /// It was there before, and found in `/proc`.
-    Snapshot,
-    /// From an event in the middle of its life.
-    Unknown,
-}
-
-impl Origin {
-    /// The name used in the stream (`tracer.origin`).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fork => "fork",
-            Self::Command => "command",
-            Self::Snapshot => "snapshot",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// What ended a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ExitVia {
-    /// exit(2) of the last thread.
-    Exit,
-    /// exit_group(2), the usual end.
-    ExitGroup,
-    /// A signal.
-    Signal,
-}
-
-impl ExitVia {
-    /// The name used in the stream (`tracer.exit.via`).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Exit => "exit",
-            Self::ExitGroup => "exit_group",
-            Self::Signal => "signal",
-        }
-    }
-}
-
-/// A signal, shown by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Signal(pub u8);
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 31] = [
-            "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV",
-            "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN",
-            "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-        ];
-        match usize::from(self.0).checked_sub(1).map(|i| NAMES.get(i)) {
-            Some(Some(name)) => write!(f, "SIG{name}"),
-            // As glibc and kill(1) count: the first two real-time signals belong to libc.
-            Some(None) if self.0 >= 34 => write!(f, "SIGRTMIN+{}", self.0 - 34),
-            _ => write!(f, "SIG{}", self.0),
-        }
-    }
-}
-
-impl Serialize for Signal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Limit, Line, ProcessId, Reap,
-    Subject, Text, Time,
+    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Limit, Line, ProcessId, Reap, Subject,
+    Text, Time,
 };
 
 /// The process that a step is about; what does not apply is absent.
@@ -85,11 +85,8 @@ pub struct ForkFacts {
 
 impl ForkStep<'_> {
     pub(super) fn write(&self, line: Line<'_>) {
-        let who = Who {
-            vpid: Some(self.vpid),
-            parent: Some(self.parent),
-            ..Who::new(&self.subject, self.entity)
-        };
+        let who =
+            Who { vpid: Some(self.vpid), parent: Some(self.parent), ..Who::new(&self.subject, self.entity) };
         line.of_process(self.time, who, under!(fork: self.fork));
     }
 }
@@ -132,10 +129,7 @@ impl ExecStep<'_> {
             args_count: Some(self.args_count),
             ..Who::new(&self.subject, self.entity)
         };
-        let tracer = Tracer {
-            exec,
-            args_b64: args.exact(),
-        };
+        let tracer = Tracer { exec, args_b64: args.exact() };
         line.of_process(self.time, who, tracer);
     }
 }
@@ -162,10 +156,7 @@ impl ExecFailed<'_> {
             errno: u32,
             path: Option<Text<'a>>,
         }
-        let failed = Failed {
-            errno: self.errno,
-            path: self.path,
-        };
+        let failed = Failed { errno: self.errno, path: self.path };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(exec_failed: failed));
     }
@@ -193,10 +184,7 @@ impl ForkFailed<'_> {
             errno: u32,
             syscall: u32,
         }
-        let failed = Failed {
-            errno: self.errno,
-            syscall: self.syscall,
-        };
+        let failed = Failed { errno: self.errno, syscall: self.syscall };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(fork_failed: failed));
     }
@@ -219,10 +207,7 @@ pub struct ExitStep<'a> {
 
 impl ExitStep<'_> {
     pub(super) fn write(&self, line: Line<'_>) {
-        let who = Who {
-            exit_code: Some(self.exit_code),
-            ..Who::new(&self.subject, self.entity)
-        };
+        let who = Who { exit_code: Some(self.exit_code), ..Who::new(&self.subject, self.entity) };
         line.of_process(self.time, who, under!(exit: self.exit));
     }
 }
@@ -269,10 +254,7 @@ impl Reparent<'_> {
             from_pid: u32,
             to_pid: u32,
         }
-        let parents = Parents {
-            from_pid: self.from_pid,
-            to_pid: self.to_pid,
-        };
+        let parents = Parents { from_pid: self.from_pid, to_pid: self.to_pid };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(reparent: parents));
     }
@@ -302,14 +284,8 @@ impl Cow<'_> {
             cow: CowCounts,
             delta: Copies,
         }
-        let who = Who {
-            executable: Some(self.executable),
-            ..Who::new(&self.subject, self.entity)
-        };
-        let tracer = Tracer {
-            cow: self.cow,
-            delta: self.delta,
-        };
+        let who = Who { executable: Some(self.executable), ..Who::new(&self.subject, self.entity) };
+        let tracer = Tracer { cow: self.cow, delta: self.delta };
         line.of_process(self.time, who, tracer);
     }
 }

@@ -30,17 +30,10 @@ impl Display for Time {
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * of_year + 2) / 153;
         let day = of_year - (153 * march_month + 2) / 5 + 1;
-        let month = if march_month < 10 {
-            march_month + 3
-        } else {
-            march_month - 9
-        };
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
     }
 }
 
@@ -79,9 +72,7 @@ impl EntityId {
 
 /// FNV-1a of a boot id.
 pub fn boot_hash(boot_id: &[u8; 16]) -> u32 {
-    boot_id.iter().fold(0x811c_9dc5, |hash: u32, &byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    boot_id.iter().fold(0x811c_9dc5, |hash: u32, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl Display for EntityId {
@@ -173,9 +164,7 @@ pub struct Args<'a>(pub &'a [u8]);
 impl<'a> Args<'a> {
     /// One by one.
     pub fn iter(self) -> impl Iterator<Item = Text<'a>> {
-        self.0
-            .split_inclusive(|&byte| byte == 0)
-            .map(|arg| Text(arg.strip_suffix(&[0]).unwrap_or(arg)))
+        self.0.split_inclusive(|&byte| byte == 0).map(|arg| Text(arg.strip_suffix(&[0]).unwrap_or(arg)))
     }
 
     /// The bytes in base64, when an argument is not UTF-8.
@@ -245,21 +234,14 @@ mod tests {
         assert_ne!(id, EntityId::new(boot, 4242, 123_457));
         assert_ne!(id, EntityId::new(boot, 4243, 123_456));
         assert_eq!(EntityId::new(0, 0, 0).to_string(), "A".repeat(16));
-        assert_eq!(
-            EntityId::new(u32::MAX, u32::MAX, u64::MAX).to_string(),
-            "_".repeat(16)
-        );
+        assert_eq!(EntityId::new(u32::MAX, u32::MAX, u64::MAX).to_string(), "_".repeat(16));
     }
 
     #[test]
     fn base64() {
-        for (bytes, expected) in [
-            (&b""[..], ""),
-            (b"f", "Zg=="),
-            (b"fo", "Zm8="),
-            (b"foo", "Zm9v"),
-            (b"\xff\xfe\0", "//4A"),
-        ] {
+        for (bytes, expected) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"\xff\xfe\0", "//4A")]
+        {
             assert_eq!(Base64(bytes).to_string(), expected);
         }
     }

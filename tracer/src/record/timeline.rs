@@ -4,8 +4,8 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 use tracer_common::event::Kind;
 
 use super::{
-    Args, Base64, Copies, Decimal, EntityId, ExitVia, ForkKind, Limit, Line, Origin, ProcessId,
-    Signal, Subject, Text, Time,
+    Args, Base64, Copies, Decimal, EntityId, ExitVia, ForkKind, Limit, Line, Origin, ProcessId, Signal,
+    Subject, Text, Time,
 };
 
 /// The life of a process.
@@ -271,10 +271,7 @@ impl Missing {
 
     /// The reasons by name.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES
-            .into_iter()
-            .filter(move |(reason, _)| self.0 & reason.0 != 0)
-            .map(|(_, name)| name)
+        Self::NAMES.into_iter().filter(move |(reason, _)| self.0 & reason.0 != 0).map(|(_, name)| name)
     }
 }
 
@@ -311,17 +308,7 @@ impl Timeline<'_> {
         process.executable = process.executable.map(|path| path.cut(limit.path));
         story.exec.path = story.exec.path.map(|path| path.cut(limit.path));
         story.exec.interpreters.0 = story.exec.interpreters.0.map(|path| path.cut(limit.path));
-        let tracer = Tracer {
-            story,
-            args_b64: process.args.and_then(Args::exact),
-        };
-        line.write(
-            self.time,
-            Some(self.duration_ns),
-            None,
-            Some(process),
-            Some(self.user),
-            tracer,
-        );
+        let tracer = Tracer { story, args_b64: process.args.and_then(Args::exact) };
+        line.write(self.time, Some(self.duration_ns), None, Some(process), Some(self.user), tracer);
     }
 }

@@ -15,9 +15,7 @@ use tracer::{
 };
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
-    event::{
-        Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Process, Wait,
-    },
+    event::{Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Process, Wait},
 };
 
 /// 2026-01-01, as CLOCK_REALTIME less CLOCK_BOOTTIME.
@@ -60,18 +58,11 @@ pub(crate) fn config() -> Config {
 
 /// With all steps and the system call hooks.
 pub(crate) fn full() -> Config {
-    Config {
-        steps: true,
-        full_hooks: true,
-        ..config()
-    }
+    Config { steps: true, full_hooks: true, ..config() }
 }
 
 fn hello() -> Hello {
-    let hook = |on, reason: Option<&str>| Hook {
-        on,
-        reason: reason.map(String::from),
-    };
+    let hook = |on, reason: Option<&str>| Hook { on, reason: reason.map(String::from) };
     Hello {
         time: Time(WALL_OFFSET_NS),
         hostname: "box".into(),
@@ -93,15 +84,8 @@ fn hello() -> Hello {
 
 impl Story {
     pub(crate) fn new(config: Config) -> Self {
-        let head = Head {
-            config,
-            hello: hello(),
-        };
-        Self {
-            recorder: Recorder::new(Vec::new(), &head).unwrap(),
-            now_ns: 0,
-            lives: HashMap::new(),
-        }
+        let head = Head { config, hello: hello() };
+        Self { recorder: Recorder::new(Vec::new(), &head).unwrap(), now_ns: 0, lives: HashMap::new() }
     }
 
     /// Moves on to `ms` after boot.
@@ -207,13 +191,7 @@ impl Story {
         let from = self.life(parent);
         self.lives.insert(
             child,
-            Life {
-                start_ns,
-                parent,
-                parent_start_ns: from.start_ns,
-                ended: false,
-                counters: [0; COUNTERS],
-            },
+            Life { start_ns, parent, parent_start_ns: from.start_ns, ended: false, counters: [0; COUNTERS] },
         );
         let mut fork = Fork {
             header: self.header::<Fork>(Kind::Fork, child, 0),
@@ -249,8 +227,7 @@ impl Story {
         args: &[u8],
         change: impl FnOnce(&mut Exec),
     ) -> &mut Self {
-        let mut header =
-            self.header::<Exec>(Kind::Exec, pid, path.len() + interp.len() + args.len());
+        let mut header = self.header::<Exec>(Kind::Exec, pid, path.len() + interp.len() + args.len());
         let parent = self.parent_totals(pid, &mut header);
         let mut exec = Exec {
             header,
@@ -268,12 +245,7 @@ impl Story {
             comm: comm(path.rsplit('/').next().unwrap()),
         };
         change(&mut exec);
-        self.event(Event::Exec {
-            exec,
-            path: path.as_bytes(),
-            interp: interp.as_bytes(),
-            args,
-        })
+        self.event(Event::Exec { exec, path: path.as_bytes(), interp: interp.as_bytes(), args })
     }
 
     pub(crate) fn exec_failed(&mut self, pid: u32, path: &str, errno: u32) -> &mut Self {
@@ -282,10 +254,7 @@ impl Story {
             errno,
             path_len: path.len() as u32,
         };
-        self.event(Event::ExecFailed {
-            failed,
-            path: path.as_bytes(),
-        })
+        self.event(Event::ExecFailed { failed, path: path.as_bytes() })
     }
 
     pub(crate) fn fork_failed(&mut self, pid: u32, errno: u32) -> &mut Self {
@@ -338,11 +307,7 @@ impl Story {
     }
 
     pub(crate) fn wait_with(&mut self, waiter: u32, change: impl FnOnce(&mut Wait)) -> &mut Self {
-        let mut wait = Wait {
-            header: self.header::<Wait>(Kind::Wait, waiter, 0),
-            pid: 0,
-            initial_pid_ns: 1,
-        };
+        let mut wait = Wait { header: self.header::<Wait>(Kind::Wait, waiter, 0), pid: 0, initial_pid_ns: 1 };
         change(&mut wait);
         self.event(Event::Wait(wait))
     }
@@ -373,12 +338,7 @@ impl Story {
 
     pub(crate) fn lost(&mut self, stage: LossStage, record: Option<Kind>, count: u64) -> &mut Self {
         let ktime_ns = self.now_ns;
-        self.event(Event::Loss(Loss {
-            ktime_ns,
-            stage,
-            record,
-            count,
-        }))
+        self.event(Event::Loss(Loss { ktime_ns, stage, record, count }))
     }
 
     pub(crate) fn tick(&mut self) -> &mut Self {
@@ -441,10 +401,7 @@ pub(crate) fn follow(recording: &[u8], filter: &Filter) -> String {
         ..Account::default()
     };
     (account.written, account.filtered) = (written, filtered);
-    let bye = Bye {
-        account,
-        reason: Reason::End,
-    };
+    let bye = Bye { account, reason: Reason::End };
     Record::Bye(&bye).write_json(&hello.hostname, written + 1, &mut lines);
     String::from_utf8(lines).expect("JSON is UTF-8")
 }

@@ -3,7 +3,8 @@
 //! A life has other such faults too: its stack, the C library's data. The test takes the difference to
 //! a run with k = 0, so they must be the same in every run. For that, all processes run on one CPU
 //! under `SCHED_FIFO`: each runs until it blocks, so which of parent and child touches a page first
-//! is no race. Shared memory holds all that need not be private.
+//! is no race. Shared memory holds all that need not be private. And no page may wait in a list of
+//! another CPU to be put on the LRU: that is a reference more, for which a page is copied and not reused.
 
 use std::ffi::OsString;
 
@@ -45,7 +46,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         "cow-race" => (race, 0, RACE.1),
         _ => return false,
     };
-    alone_on_one_cpu();
+    alone_on_one_cpu(name, args, facts);
     let case = Case { board: Board::new(), k: number(args, 0) as usize };
     // The counters of this first process have a past: the tracer's child before it became this program.
     let actor = sys::fork(|| {
@@ -67,16 +68,26 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
 }
 
 /// No other process of this workload runs before the running one blocks, and there are no huge pages.
-fn alone_on_one_cpu() {
+///
+/// The program is executed again when that is set up, so that all its memory is of this one CPU.
+fn alone_on_one_cpu(name: &str, args: &[OsString], facts: &Facts) {
     // SAFETY: the structs are plain data and outlive the calls; 0 is the calling thread.
     unsafe {
+        if libc::sched_getscheduler(0) == libc::SCHED_FIFO {
+            return;
+        }
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(usize::try_from(must("sched_getcpu", libc::sched_getcpu())).unwrap_or(0), &mut cpus);
+        let cpu = must("sched_getcpu", libc::sched_getcpu());
+        libc::CPU_SET(usize::try_from(cpu).unwrap_or(0), &mut cpus);
         must("sched_setaffinity", libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus));
         let first = libc::sched_param { sched_priority: 1 };
         must("sched_setscheduler", libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first));
         must("prctl", libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0));
     }
+    let this = std::env::current_exe().expect("the path of this program");
+    let words = [this.clone().into(), "workload".into(), name.into(), facts.path()];
+    let error = sys::exec_again(&text(&this), &Args::new(words.iter().chain(args)));
+    panic!("exec: error {error}");
 }
 
 /// What a case works with.

@@ -41,6 +41,11 @@ impl Facts {
         Self { path: path.into(), processes: Vec::new(), values: Map::new() }
     }
 
+    /// Where they will be.
+    pub(crate) fn path(&self) -> OsString {
+        self.path.clone().into_os_string()
+    }
+
     /// Adds a process.
     pub(crate) fn push(&mut self, process: Process) {
         self.processes.push(Value::Object(process.0));

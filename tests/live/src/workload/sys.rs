@@ -136,6 +136,13 @@ pub(crate) fn exec(program: &CStr, args: &Args) -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+/// `execv(3)`: with the environment of the caller; returns the error number, if it returns.
+pub(crate) fn exec_again(program: &CStr, args: &Args) -> i32 {
+    // SAFETY: as in `exec`.
+    unsafe { libc::execv(program.as_ptr(), args.pointers.as_ptr()) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
 /// Waits for `pid` and returns its status as the kernel gives it.
 pub(crate) fn wait(pid: i32) -> i32 {
     let mut status = 0;

@@ -5,19 +5,16 @@
 //! Kinds below 64 are records of the kernel side, byte for byte; those from 64 on are events that the
 //! daemon made. All numbers are little endian.
 
+mod frame;
+
 use std::io::{self, Read, Write};
 
-use serde::{Deserialize, Serialize};
-use tracer_common::{
-    bytes,
-    event::{self as wire, Kind, Process},
-};
-
 use crate::{
-    decode::{self, Event, Loss, LossStage, Snapshot},
+    decode::{self, Event},
     lifecycle::Config,
     record::{Hello, Time},
 };
+use serde::{Deserialize, Serialize};
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
@@ -26,12 +23,6 @@ pub const VERSION: u32 = 1;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
-
-const SNAPSHOT: u32 = 64;
-const PROGRESS: u32 = 65;
-const LOSS: u32 = 66;
-const GONE: u32 = 67;
-const TICK: u32 = 68;
 
 /// What a run knew before its first event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,16 +55,10 @@ impl<W: Write> Recorder<W> {
     pub fn new(mut out: W, head: &Head) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        let stored = StoredHead {
-            head: head.clone(),
-            hello_time_ns: head.hello.time.0,
-        };
+        let stored = StoredHead { head: head.clone(), hello_time_ns: head.hello.time.0 };
         let json = serde_json::to_vec(&stored)?;
         write_frame(&mut out, &json)?;
-        Ok(Self {
-            out,
-            frame: Vec::new(),
-        })
+        Ok(Self { out, frame: Vec::new() })
     }
 
     /// Adds a record of the kernel side as it came.
@@ -90,7 +75,7 @@ impl<W: Write> Recorder<W> {
     /// When the output fails.
     pub fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
         self.frame.clear();
-        encode(event, &mut self.frame);
+        frame::encode(event, &mut self.frame);
         write_frame(&mut self.out, &self.frame)
     }
 
@@ -174,17 +159,9 @@ impl<R: Read> Reader<R> {
         if !read_frame(&mut input, &mut frame, 0)? {
             return Err(Error::Truncated(0));
         }
-        let StoredHead {
-            mut head,
-            hello_time_ns,
-        } = serde_json::from_slice(&frame)?;
+        let StoredHead { mut head, hello_time_ns } = serde_json::from_slice(&frame)?;
         head.hello.time = Time(hello_time_ns);
-        Ok(Self {
-            input,
-            head,
-            frame,
-            number: 0,
-        })
+        Ok(Self { input, head, frame, number: 0 })
     }
 
     /// What the run knew before its first event.
@@ -201,12 +178,9 @@ impl<R: Read> Reader<R> {
         if !read_frame(&mut self.input, &mut self.frame, self.number)? {
             return Ok(None);
         }
-        match decode(&self.frame) {
+        match frame::decode(&self.frame) {
             Ok(event) => Ok(Some(event)),
-            Err(error) => Err(Error::Event {
-                number: self.number,
-                error,
-            }),
+            Err(error) => Err(Error::Event { number: self.number, error }),
         }
     }
 }
@@ -245,190 +219,25 @@ fn read_frame(input: &mut impl Read, frame: &mut Vec<u8>, number: u64) -> Result
     Ok(true)
 }
 
-/// The bytes of an event, as a frame holds them.
-fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
-    let mut number = |value: u32| out.extend_from_slice(&value.to_le_bytes());
-    match event {
-        Event::Fork(fork) => out.extend_from_slice(bytes(fork)),
-        Event::Exec {
-            exec,
-            path,
-            interp,
-            args,
-        } => {
-            for part in [bytes(exec), path, interp, args] {
-                out.extend_from_slice(part);
-            }
-        }
-        Event::Exit(exit) => out.extend_from_slice(bytes(exit)),
-        Event::Free(free) => out.extend_from_slice(bytes(free)),
-        Event::Wait(wait) => out.extend_from_slice(bytes(wait)),
-        Event::ExecFailed { failed, path } => {
-            out.extend_from_slice(bytes(failed));
-            out.extend_from_slice(path);
-        }
-        Event::ForkFailed(failed) => out.extend_from_slice(bytes(failed)),
-        Event::Snapshot(s) => {
-            let flags = u32::from(s.zombie) | u32::from(s.kthread) << 1;
-            for value in [SNAPSHOT, s.tgid, s.ppid, s.vpid, s.uid, s.gid, s.threads, flags] {
-                number(value);
-            }
-            for value in [s.start_ticks, s.cgroup_id] {
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            for part in [s.comm, s.exe, s.args] {
-                let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
-                out.extend_from_slice(&len.to_le_bytes());
-                out.extend_from_slice(part);
-            }
-        }
-        Event::Progress { tgid, process } => {
-            number(PROGRESS);
-            number(*tgid);
-            out.extend_from_slice(bytes(process));
-        }
-        Event::Loss(loss) => {
-            number(LOSS);
-            let stage = LossStage::ALL.iter().position(|stage| *stage == loss.stage);
-            number(stage.map_or(u32::MAX, |stage| stage as u32));
-            number(loss.record.map_or(u32::MAX, |kind| kind as u32));
-            out.extend_from_slice(&loss.ktime_ns.to_le_bytes());
-            out.extend_from_slice(&loss.count.to_le_bytes());
-        }
-        Event::Gone { tgid, start_ticks } => {
-            number(GONE);
-            number(*tgid);
-            out.extend_from_slice(&start_ticks.to_le_bytes());
-        }
-        Event::Tick { ktime_ns } => {
-            number(TICK);
-            out.extend_from_slice(&ktime_ns.to_le_bytes());
-        }
-    }
-}
-
-/// The event that a frame holds.
-fn decode(frame: &[u8]) -> Result<Event<'_>, decode::Error> {
-    let mut rest = Fields(frame);
-    let kind = rest.u32()?;
-    if (kind as usize) < wire::KINDS {
-        return Event::decode(frame);
-    }
-    Ok(match kind {
-        SNAPSHOT => {
-            let [tgid, ppid, vpid, uid, gid, threads, flags] = rest.u32s()?;
-            Event::Snapshot(Snapshot {
-                tgid,
-                ppid,
-                vpid,
-                uid,
-                gid,
-                threads,
-                zombie: flags & 1 != 0,
-                kthread: flags & 2 != 0,
-                start_ticks: rest.u64()?,
-                cgroup_id: rest.u64()?,
-                comm: rest.bytes()?,
-                exe: rest.bytes()?,
-                args: rest.bytes()?,
-            })
-        }
-        PROGRESS => Event::Progress {
-            tgid: rest.u32()?,
-            process: decode::body::<Process>(rest.0)?,
-        },
-        LOSS => {
-            let [stage, record] = rest.u32s()?;
-            Event::Loss(Loss {
-                stage: *LossStage::ALL
-                    .get(stage as usize)
-                    .ok_or(decode::Error::Kind(stage))?,
-                record: Kind::ALL.get(record as usize).copied(),
-                ktime_ns: rest.u64()?,
-                count: rest.u64()?,
-            })
-        }
-        GONE => Event::Gone {
-            tgid: rest.u32()?,
-            start_ticks: rest.u64()?,
-        },
-        TICK => Event::Tick {
-            ktime_ns: rest.u64()?,
-        },
-        other => return Err(decode::Error::Kind(other)),
-    })
-}
-
-/// What is left to be read of a frame.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, need: usize) -> Result<&'a [u8], decode::Error> {
-        let (taken, rest) = self.0.split_at_checked(need).ok_or(decode::Error::Short {
-            have: self.0.len(),
-            need,
-        })?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], decode::Error> {
-        let taken = self.take(N)?;
-        Ok(taken.try_into().expect("N bytes were taken"))
-    }
-
-    fn u32(&mut self) -> Result<u32, decode::Error> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u32s<const N: usize>(&mut self) -> Result<[u32; N], decode::Error> {
-        let mut all = [0; N];
-        for one in &mut all {
-            *one = self.u32()?;
-        }
-        Ok(all)
-    }
-
-    fn u64(&mut self) -> Result<u64, decode::Error> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], decode::Error> {
-        let len = self.u32()?;
-        self.take(len as usize)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::{Loss, LossStage, Snapshot};
     use tracer_common::{
         counter::{COUNTERS, Counters},
-        event::{Exit, Header},
+        event::{self as wire, Exit, Header, Kind, Process},
     };
 
     fn head() -> Head {
         Head {
-            config: Config {
-                boot_id: [9; 16],
-                roots: vec![1, 2],
-                ..Config::default()
-            },
-            hello: Hello {
-                time: Time(1_234),
-                hostname: "box".into(),
-                ..Hello::default()
-            },
+            config: Config { boot_id: [9; 16], roots: vec![1, 2], ..Config::default() },
+            hello: Hello { time: Time(1_234), hostname: "box".into(), ..Hello::default() },
         }
     }
 
     fn events() -> Vec<Event<'static>> {
-        let header = |kind, size: usize| Header {
-            kind: kind as u32,
-            tgid: 5,
-            size: size as u32,
-            ..Header::default()
-        };
+        let header =
+            |kind, size: usize| Header { kind: kind as u32, tgid: 5, size: size as u32, ..Header::default() };
         let counters: Counters = std::array::from_fn::<u64, COUNTERS, _>(|i| i as u64);
         vec![
             Event::Exec {
@@ -481,22 +290,9 @@ mod tests {
                     counters,
                 },
             },
-            Event::Loss(Loss {
-                ktime_ns: 1,
-                stage: LossStage::Decode,
-                record: None,
-                count: 2,
-            }),
-            Event::Loss(Loss {
-                ktime_ns: 1,
-                stage: LossStage::Ring,
-                record: Some(Kind::Wait),
-                count: 2,
-            }),
-            Event::Gone {
-                tgid: 1,
-                start_ticks: 2,
-            },
+            Event::Loss(Loss { ktime_ns: 1, stage: LossStage::Decode, record: None, count: 2 }),
+            Event::Loss(Loss { ktime_ns: 1, stage: LossStage::Ring, record: Some(Kind::Wait), count: 2 }),
+            Event::Gone { tgid: 1, start_ticks: 2 },
             Event::Tick { ktime_ns: u64::MAX },
         ]
     }
@@ -546,15 +342,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (
-                b"tracerec\x02\0\0\0",
-                "its format has version 2, this program reads version 1",
-            ),
+            (b"tracerec\x02\0\0\0", "its format has version 2, this program reads version 1"),
             (b"tracerec\x01\0\0\0", "it ends in the middle of event 0"),
-            (
-                b"tracerec\x01\0\0\0\xff\xff\xff\xff",
-                "it ends in the middle of event 0",
-            ),
+            (b"tracerec\x01\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }

@@ -1,0 +1,45 @@
+//! The summary of a run, as a whole text.
+
+mod common;
+
+use common::{CLONE_VM_VFORK, SYS_VFORK, Story, full};
+use tracer::{decode::LossStage, lifecycle::Lifecycle, record::Record, replay::Reader, report::Summary};
+use tracer_common::event::Kind;
+
+#[test]
+fn summary() {
+    let mut s = Story::new(full());
+    s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
+    // Seven forks; the first shares for long and costs its parent most.
+    for (child, pages) in (200..207).zip([300, 5, 4, 3, 2, 1, 0]) {
+        s.fork(100, child).copies(child, pages);
+        if child % 2 == 0 {
+            s.copies(100, pages * 10).exec(child, "/bin/true", "true").exec_failed(child, "x", 2);
+        }
+        s.exit(child, 0).wait(100, child);
+    }
+    s.fork_as(100, 300, CLONE_VM_VFORK, SYS_VFORK).exec(300, "/bin/true", "true");
+    s.exit(300, 0).wait(100, 300).tick();
+    s.lost(LossStage::Ring, Some(Kind::Exit), 2).fork(100, 301).lost(LossStage::Late, None, 3);
+    s.exit(301, 0).wait(100, 301).tick();
+    let recording = s.recording();
+    let mut reader = Reader::new(&recording[..]).unwrap();
+    let mut lifecycle = Lifecycle::new(reader.head().config.clone());
+    let mut summary = Summary::default();
+    while let Some(event) = reader.next_event().unwrap() {
+        lifecycle.apply(&event, &mut |record: &Record<'_>| summary.add(record));
+    }
+    let expected = "\
+tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
+  copy-on-write: 315 page copies (1.2 MiB), 0 reuses
+  followed by exec: 4 of 8 forks (50 %), wasted on them: 3366 page copies (13.1 MiB)
+  lost: 5 events
+  most expensive forks:
+      12.8 MiB    3300  pid 200 true (exec)
+     176.0 KiB      44  pid 202 true (exec)
+      88.0 KiB      22  pid 204 true (exec)
+      20.0 KiB       5  pid 201 true (no exec)
+      12.0 KiB       3  pid 203 true (no exec)
+";
+    assert_eq!(summary.to_string(), expected);
+}
