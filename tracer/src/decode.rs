@@ -14,10 +14,6 @@ use tracer_common::{
 ///
 /// The first seven come from the kernel, the others are made by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an event lives on the stack of one call; boxing it would allocate for every exit"
-)]
 pub enum Event<'a> {
     /// A process was born.
     Fork(wire::Fork),

@@ -122,7 +122,7 @@ impl Display for Bytes {
         let power = self.0.ilog2() / 10;
         let unit = UNITS.get(power as usize - 1).unwrap_or(&"EiB");
         // Tenths, rounded down, so that no unit is ever filled up to 1024.0.
-        let tenths = u128::from(self.0) * 10 >> (10 * power);
+        let tenths = (u128::from(self.0) * 10) >> (10 * power);
         write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
     }
 }

@@ -1,23 +1,23 @@
 //! Whatever happens: each life is told once, the sums agree, and nothing panics.
 
 mod common;
+#[path = "common/garbage.rs"]
+mod garbage;
 
 use std::collections::{HashMap, HashSet};
 
 use common::{SYS_FORK, Story, full, schema::Schema};
+use garbage::garbage;
 use proptest::{prelude::*, sample::Index};
 use serde_json::Value;
 use tracer::{
-    decode::{Event, Loss, LossStage, Snapshot},
+    decode::{Event, Loss, LossStage},
     filter::Filter,
     lifecycle::{Config, Lifecycle},
     record::{EntityId, MAX_LINE_BYTES, Record, boot_hash},
     replay::Reader,
 };
-use tracer_common::{
-    counter::{COUNTERS, Totals},
-    event::{Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Wait},
-};
+use tracer_common::event::Kind;
 
 /// Pids that children get, few enough to be used again and again.
 const PIDS: std::ops::Range<u32> = 200..212;
@@ -302,112 +302,5 @@ proptest! {
         let kept = |lines: &str| lines.lines().filter(|line| line.contains("\"name\":\"true\"")).count();
         prop_assert_eq!(kept(&all), kept(&some));
         prop_assert!(!some.contains("\"name\":\"sh\""));
-    }
-}
-
-/// An event that need not make sense.
-#[derive(Clone, Debug)]
-struct Garbage {
-    what: u8,
-    pids: [u32; 4],
-    numbers: [u64; 4],
-    text: Vec<u8>,
-}
-
-fn garbage() -> impl Strategy<Value = Garbage> {
-    let pid = prop_oneof![0..6_u32, any::<u32>()];
-    let number = prop_oneof![(0..8_u64).prop_map(|ticks| ticks * 10_000_000), any::<u64>(), Just(u64::MAX),];
-    (
-        0..14_u8,
-        [pid.clone(), pid.clone(), pid.clone(), pid],
-        [number.clone(), number.clone(), number.clone(), number],
-        prop::collection::vec(any::<u8>(), 0..20),
-    )
-        .prop_map(|(what, pids, numbers, text)| Garbage { what, pids, numbers, text })
-}
-
-impl Garbage {
-    fn event(&self) -> Event<'_> {
-        let Self { what, pids: [a, b, c, d], numbers: [n, m, k, l], text } = self;
-        let header =
-            Header { flags: *c, tgid: *b % 8, tid: *b, ktime_ns: *n, start_time_ns: *m, ..Header::default() };
-        let totals = Totals { copies: *k, reuses: *l, zero_upgrades: *n, bytes: *k };
-        let counters = [*k; COUNTERS];
-        let (path, args) = text.split_at(text.len() / 2);
-        match what {
-            0..=3 => Event::Fork(Fork {
-                header,
-                parent_start_time_ns: *k,
-                clone_flags: *l,
-                eager_copies: *n,
-                parent: totals,
-                parent_tgid: *a,
-                real_parent_tgid: *d,
-                vpid: *d,
-                shares_mm: d & 1,
-                ..Fork::default()
-            }),
-            4 | 5 => Event::Exec {
-                exec: Exec {
-                    header,
-                    own: totals,
-                    parent: totals,
-                    argc: *a,
-                    args_bytes: *d,
-                    ..Exec::default()
-                },
-                path,
-                interp: path,
-                args,
-            },
-            6 | 7 => Event::Exit(Exit {
-                header,
-                counters,
-                parent: totals,
-                minor_faults: *n,
-                major_faults: *m,
-                status: *a,
-                syscall: *d,
-                uid: *a,
-                real_parent_tgid: *d,
-                comm: [b'x'; 16],
-            }),
-            8 => Event::Free(Free { header, real_parent_tgid: *a, reserved: 0 }),
-            9 => Event::Wait(Wait { header, pid: *a, initial_pid_ns: d & 1 }),
-            10 => Event::Snapshot(Snapshot {
-                tgid: *b % 8,
-                ppid: *a,
-                start_ticks: m / 10_000_000,
-                vpid: *d,
-                zombie: n & 1 == 0,
-                comm: text,
-                exe: path,
-                args,
-                ..Snapshot::default()
-            }),
-            11 => Event::Progress {
-                tgid: *b % 8,
-                process: Process {
-                    start_time_ns: *m,
-                    clone_flags: 0,
-                    parent_start_time_ns: 0,
-                    parent_tgid: 0,
-                    reserved: 0,
-                    counters,
-                },
-            },
-            12 => match a % 4 {
-                0 => Event::ExecFailed { failed: ExecFailed { header, errno: *d, path_len: 0 }, path: text },
-                1 => Event::ForkFailed(ForkFailed { header, errno: *d, syscall: *a }),
-                2 => Event::Gone { tgid: *b % 8, start_ticks: m / 10_000_000 },
-                _ => Event::Loss(Loss {
-                    ktime_ns: *n,
-                    stage: LossStage::ALL[*d as usize % LossStage::ALL.len()],
-                    record: Kind::ALL.get(*a as usize % (KINDS + 1)).copied(),
-                    count: *k,
-                }),
-            },
-            _ => Event::Tick { ktime_ns: *n },
-        }
     }
 }

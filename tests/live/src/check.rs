@@ -85,13 +85,15 @@ impl<'a> Check<'a> {
         }
         if self.lines.is_empty() {
             self.lines = self.run.stream.timelines();
-            self.lines.extend(self.run.stream.lines.last());
         }
+        self.lines.truncate(MOST);
+        // The account of the whole run.
+        self.lines.extend(self.run.stream.lines.last());
         let hidden = self.errors.len().saturating_sub(MOST);
         self.errors.truncate(MOST);
         let errors = self.errors.join("\n");
         let more = if hidden > 0 { format!("\nand {hidden} more") } else { String::new() };
-        let lines = show(self.lines.into_iter().take(MOST));
+        let lines = show(self.lines);
         let Run { code, stderr, facts, .. } = self.run;
         Err(format!("{errors}{more}\nlines:\n{lines}facts: {facts}\nexit code: {code:?}\nstderr:\n{stderr}")
             .into())
