@@ -255,6 +255,9 @@ pub struct Process {
     pub counters: Counters,
 }
 
+/// Bytes of a value of the map `THREADS`, which only the eBPF programs look into.
+pub const THREAD_BYTES: usize = 72;
+
 /// Counts of one CPU; an element of the map `STATS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

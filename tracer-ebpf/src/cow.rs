@@ -6,6 +6,7 @@
 
 use tracer_common::{
     counter::{self, Class, HUGE_BYTES, Mode},
+    event::THREAD_BYTES,
     settings::{Control, HAS_ALLOC, HAS_FLUSH},
 };
 
@@ -65,6 +66,8 @@ pub(crate) struct Thread {
     pub(crate) small: u8,
     pub(crate) reserved: [u8; 5],
 }
+
+const _: () = assert!(size_of::<Thread>() == THREAD_BYTES);
 
 impl Thread {
     /// Nothing happened yet.

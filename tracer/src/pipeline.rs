@@ -45,7 +45,6 @@ impl<S: Sink> Pipeline<S> {
     pub fn new(head: Head, sink: S, filter: Filter, recording: Option<fs::File>) -> Self {
         let mut lines = JsonLines::new(sink, head.hello.hostname.clone(), filter);
         lines.record(&Record::Hello(&head.hello));
-        lines.flush();
         let (recorder, record_error) =
             match recording.map(|file| Recorder::new(BufWriter::new(file), &head)).transpose() {
                 Ok(recorder) => (recorder, None),

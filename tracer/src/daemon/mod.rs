@@ -39,6 +39,9 @@ use signals::{Signal, Signals};
 const TICK: Duration = Duration::from_millis(50);
 /// How long after the command's end its last records may take.
 const LAST_RECORDS_NS: u64 = 1_200_000_000;
+/// How long after the command's end a zombie may take: one that no wait call reaps is told a moment after
+/// it went (an RCU period).
+const LAST_ZOMBIES_NS: u64 = 250_000_000;
 
 /// Why the loop was left.
 enum Stop {
@@ -166,6 +169,8 @@ impl Daemon {
                 self.command = Some(Running { command, wait_all: config.wait_all, ended: None });
             }
         }
+        // Who reads the first line can rely on it: whatever begins from now on is seen.
+        self.pipeline.flush();
         Ok(None)
     }
 
@@ -283,8 +288,9 @@ impl Daemon {
         let all_ended = stats.live == 0 && stats.zombies == 0;
         match &self.command {
             Some(Running { ended: Some((_, when)), wait_all, .. }) => {
-                let late = clock::since_boot_ns() > when + LAST_RECORDS_NS;
-                let over = if *wait_all { all_ended } else { late || !self.pipeline.is_waiting() };
+                let since_end = clock::since_boot_ns().saturating_sub(*when);
+                let told = !self.pipeline.is_waiting() && (stats.zombies == 0 || since_end > LAST_ZOMBIES_NS);
+                let over = if *wait_all { all_ended } else { told || since_end > LAST_RECORDS_NS };
                 over.then_some(Stop::Command)
             }
             Some(_) => None,

@@ -9,7 +9,7 @@ use std::{
 use aya::maps::{Array, HashMap, Map, MapData};
 use tracer_common::{
     counter::COUNTERS,
-    event::{KINDS, Process, Stats},
+    event::{KINDS, Process, Stats, THREAD_BYTES},
     settings::{Calibration, Control},
 };
 
@@ -145,6 +145,20 @@ impl Processes {
         for (tgid, Value(process)) in self.0.iter().flatten() {
             each(tgid, &process);
         }
+    }
+}
+
+/// `THREADS`.
+pub(super) struct Threads(HashMap<MapData, u32, [u8; THREAD_BYTES]>);
+
+impl Threads {
+    pub(super) fn new(map: Map) -> Result<Self, Error> {
+        HashMap::try_from(map).map(Self).map_err(refused("THREADS"))
+    }
+
+    pub(super) fn remove(&mut self, tid: u32) {
+        // A thread without a write fault has no entry.
+        let _ = self.0.remove(&tid);
     }
 }
 

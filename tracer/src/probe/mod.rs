@@ -20,7 +20,7 @@ use tracer_common::{
 pub use self::loader::HOOKS;
 use self::{
     loader::Loaded,
-    maps::{Controls, Counts, Processes},
+    maps::{Controls, Counts, Processes, Threads},
 };
 use crate::decode::LossStage;
 
@@ -151,6 +151,7 @@ impl Probe {
         let mut loaded = Loaded::new(&btf, options)?;
         let counts = Counts::new(loaded.take_map("STATS")?)?;
         let mut processes = Processes::new(loaded.take_map("PROCESSES")?)?;
+        let mut threads = Threads::new(loaded.take_map("THREADS")?)?;
         let mut controls = Controls::new(loaded.take_map("CONTROL")?)?;
         let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
             .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
@@ -165,7 +166,7 @@ impl Probe {
         if cow.is_ok() {
             cow = loaded.attach_faults(&mut control).and_then(|()| {
                 controls.set(&control).map_err(|e| e.to_string())?;
-                selftest::run(&mut processes, options.tree)
+                selftest::run(&mut processes, &mut threads, options.tree)
             });
             if cow.is_err() {
                 loaded.detach_faults();

@@ -11,7 +11,10 @@ use tracer_common::{
     event::Process,
 };
 
-use super::{calibrate::Pages, maps::Processes};
+use super::{
+    calibrate::Pages,
+    maps::{Processes, Threads},
+};
 
 const PAGES: usize = 16;
 const PAGE: usize = 4096;
@@ -26,14 +29,17 @@ struct Seen {
 }
 
 /// Writes to pages whose fate is known and compares the counts; the error says what did not fit.
-pub(super) fn run(processes: &mut Processes, tree: bool) -> Result<(), String> {
+pub(super) fn run(processes: &mut Processes, threads: &mut Threads, tree: bool) -> Result<(), String> {
     let own = std::process::id();
     if tree {
         processes.insert(own, 0).map_err(|e| e.to_string())?;
     }
     let result = rounds(processes, own);
     if tree {
+        // We are not part of the tree: our further faults are nobody's.
         processes.remove(own);
+        // SAFETY: no arguments, cannot fail.
+        threads.remove(unsafe { libc::gettid() } as u32);
     }
     result
 }

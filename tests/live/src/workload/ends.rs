@@ -161,5 +161,7 @@ fn auto_reap(facts: &mut Facts) {
     let pid = sys::fork(|| 3);
     // SAFETY: no status wanted. It returns when there is no child any more, with an error.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    // The kernel tells of it a little later.
+    sys::pause_ms(200);
     facts.push(Process::new("fork", pid, exited(3)).with("reaper", "auto"));
 }
