@@ -162,7 +162,9 @@ pub(crate) fn commit(t: &mut Thread) {
 }
 
 /// Settles a fault that no event decided. `gone`: the memory it happened in is no longer there.
-#[inline(always)]
+///
+/// A function of its own in the object: the verifier forgets its paths when it returns.
+#[inline(never)]
 pub(crate) fn settle(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gone: bool) {
     if t.open == 0 {
         return;

@@ -2,13 +2,16 @@
 
 use std::io::{self, Write};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 struct Stderr;
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // The library's advice is for its own users: what fails is told in our words.
+        let least = if is_library(metadata.target()) { LevelFilter::Info } else { LevelFilter::Warn };
         metadata.level() <= log::max_level()
+            && (log::max_level() >= least || metadata.level() == Level::Error)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -19,6 +22,10 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
+}
+
+fn is_library(target: &str) -> bool {
+    target.split("::").next().is_some_and(|name| name.starts_with("aya"))
 }
 
 /// Sends messages to stderr from now on: warnings, with `-v` also information, with `-vv` all.

@@ -19,6 +19,8 @@ pub struct Summary {
     spawns: u64,
     execs: u64,
     failed_execs: u64,
+    /// Copies are not counted in this run: they are not known, not none.
+    uncounted: bool,
     cow: Copies,
     wasted: Copies,
     lost: u64,
@@ -39,6 +41,7 @@ impl Summary {
     /// Counts a record; most kinds change nothing.
     pub fn add(&mut self, record: &Record<'_>) {
         match record {
+            Record::Hello(hello) => self.uncounted = hello.cow_level == "off",
             Record::Timeline(timeline) => self.add_timeline(timeline),
             Record::Lost(lost) => self.lost = self.lost.saturating_add(lost.count),
             _ => {}
@@ -145,23 +148,30 @@ impl Display for Summary {
             write!(f, " ({} failed)", self.failed_execs)?;
         }
         writeln!(f)?;
-        writeln!(
-            f,
-            "  copy-on-write: {} ({}), {}",
-            Count(self.cow.copies, "page copy"),
-            Bytes(self.cow.bytes),
-            Count(self.cow.reuses, "reuse"),
-        )?;
-        if self.forks > 0 {
+        if self.uncounted {
+            writeln!(f, "  copy-on-write: not counted")?;
+        } else {
             writeln!(
                 f,
-                "  followed by exec: {} of {} ({} %), wasted on them: {} ({})",
+                "  copy-on-write: {} ({}), {}",
+                Count(self.cow.copies, "page copy"),
+                Bytes(self.cow.bytes),
+                Count(self.cow.reuses, "reuse"),
+            )?;
+        }
+        if self.forks > 0 {
+            write!(
+                f,
+                "  followed by exec: {} of {} ({} %)",
                 self.forks_then_exec,
                 Count(self.forks, "fork"),
                 u128::from(self.forks_then_exec) * 100 / u128::from(self.forks),
-                Count(self.wasted.copies, "page copy"),
-                Bytes(self.wasted.bytes),
             )?;
+            if !self.uncounted {
+                let wasted = Count(self.wasted.copies, "page copy");
+                write!(f, ", wasted on them: {wasted} ({})", Bytes(self.wasted.bytes))?;
+            }
+            writeln!(f)?;
         }
         writeln!(f, "  lost: {}", Count(self.lost, "event"))?;
         if !self.expensive.is_empty() {

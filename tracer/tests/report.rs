@@ -3,12 +3,18 @@
 mod common;
 
 use common::{CLONE_VM_VFORK, SYS_VFORK, Story, full};
-use tracer::{decode::LossStage, lifecycle::Lifecycle, record::Record, replay::Reader, report::Summary};
+use tracer::{
+    decode::LossStage,
+    lifecycle::{Config, Lifecycle},
+    record::Record,
+    replay::{Head, Reader},
+    report::Summary,
+};
 use tracer_common::event::Kind;
 
-#[test]
-fn summary() {
-    let mut s = Story::new(full());
+/// The summary of a story of forks and a vfork, with losses.
+fn summary(config: Config) -> String {
+    let mut s = Story::new(config);
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
     // Seven forks; the first shares for long and costs its parent most.
     for (child, pages) in (200..207).zip([300, 5, 4, 3, 2, 1, 0]) {
@@ -24,11 +30,18 @@ fn summary() {
     s.exit(301, 0).wait(100, 301).tick();
     let recording = s.recording();
     let mut reader = Reader::new(&recording[..]).unwrap();
-    let mut lifecycle = Lifecycle::new(reader.head().config.clone());
+    let Head { config, hello } = reader.head().clone();
+    let mut lifecycle = Lifecycle::new(config);
     let mut summary = Summary::default();
+    summary.add(&Record::Hello(&hello));
     while let Some(event) = reader.next_event().unwrap() {
         lifecycle.apply(&event, &mut |record: &Record<'_>| summary.add(record));
     }
+    summary.to_string()
+}
+
+#[test]
+fn counted() {
     let expected = "\
 tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
   copy-on-write: 315 page copies (1.2 MiB), 0 reuses
@@ -41,5 +54,16 @@ tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
       20.0 KiB       5  pid 201 true (no exec)
       12.0 KiB       3  pid 203 true (no exec)
 ";
-    assert_eq!(summary.to_string(), expected);
+    assert_eq!(summary(full()), expected);
+}
+
+#[test]
+fn not_counted() {
+    let expected = "\
+tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
+  copy-on-write: not counted
+  followed by exec: 4 of 8 forks (50 %)
+  lost: 5 events
+";
+    assert_eq!(summary(Config { cow: false, ..full() }), expected);
 }

@@ -47,6 +47,7 @@ pub(super) fn filter(config: &config::Run) -> Filter {
 pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<Head, Error> {
     let boot_id = kernel_text("random/boot_id")?;
     let wall_offset_ns = clock::wall_offset_ns();
+    let counts_copies = capabilities.cow_level != "off";
     let lifecycle = lifecycle::Config {
         boot_id: uuid(&boot_id),
         wall_offset_ns,
@@ -54,6 +55,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         tree: config.target != Target::System,
         max_processes: config.max_processes as usize,
         full_hooks: config.full_hooks,
+        cow: counts_copies,
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),
         roots: roots(&config.target),
@@ -72,7 +74,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         clock_offset_ns: wall_offset_ns,
         hooks: capabilities.hooks.iter().map(hook).collect(),
         cow_level: capabilities.cow_level.to_owned(),
-        calibration: (capabilities.cow_level != "off").then(|| Calibration {
+        calibration: counts_copies.then(|| Calibration {
             levels: levels.unwrap_or(0),
             walk: levels.is_some(),
             flush: capabilities.has_flush,

@@ -97,7 +97,7 @@ impl Lifecycle {
             syscall,
             shares_mm: fork.shares_mm != 0,
             pgtable_bytes: fork.pgtable_bytes,
-            eager_copies: fork.eager_copies,
+            eager_copies: self.config.cow.then_some(fork.eager_copies),
         };
         let inherited =
             parent.and_then(|key| self.table.get(key)).map(|parent| (parent.image, parent.in_tree));

@@ -51,6 +51,9 @@ pub struct Config {
     pub max_processes: usize,
     /// The system call hooks are on: wait records will come, and failures are known.
     pub full_hooks: bool,
+    /// The fault hooks are on: copies are counted. Without them, what they count is not known.
+    #[serde(default = "yes")]
+    pub cow: bool,
     /// Clock ticks per second (`USER_HZ`), the unit of start times in `/proc`.
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
@@ -58,6 +61,11 @@ pub struct Config {
     /// Processes whose descendants, and they themselves, are
     /// [in the tree](crate::record::Subject::in_tree).
     pub roots: Vec<u32>,
+}
+
+/// [`Config::cow`] of recordings that do not have it.
+const fn yes() -> bool {
+    true
 }
 
 impl Default for Config {
@@ -69,6 +77,7 @@ impl Default for Config {
             tree: false,
             max_processes: 131_072,
             full_hooks: false,
+            cow: true,
             clock_ticks_per_s: 100,
             self_tgid: 0,
             roots: Vec::new(),
@@ -321,5 +330,17 @@ impl Lifecycle {
     /// The totals of the fork-time parent, when the record has them.
     fn parent_totals(header: &wire::Header, totals: Totals) -> Option<Copies> {
         (header.flags & wire::FLAG_NO_PARENT == 0).then(|| totals.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_recordings_have_counts() {
+        let mut stored = serde_json::to_value(Config { cow: false, ..Config::default() }).unwrap();
+        assert_eq!(stored.as_object_mut().unwrap().remove("cow"), Some(false.into()));
+        assert_eq!(serde_json::from_value::<Config>(stored).unwrap(), Config::default());
     }
 }

@@ -186,6 +186,9 @@ impl Lifecycle {
 
     /// The counters of a live process: a record, when it has copied since the last one.
     pub(super) fn progress(&mut self, tgid: u32, counted: &Counted, out: &mut dyn Output) {
+        if !self.config.cow {
+            return;
+        }
         let Some(key) = self.table.by_tgid(tgid) else {
             return;
         };

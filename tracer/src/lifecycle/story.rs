@@ -44,13 +44,14 @@ impl Process {
         Some(cow::totals(&counters).into())
     }
 
-    fn fork_fields(&self) -> Option<Fork> {
+    /// How it was born and what that cost; the costs are known only if they are `counted`.
+    fn fork_fields(&self, counted: bool) -> Option<Fork> {
         let facts = self.birth?.facts;
         if self.origin == crate::record::Origin::Command {
             return None;
         }
-        let before_exec = self.before_exec();
-        let by_parent = self.bill.by_parent;
+        let before_exec = self.before_exec().filter(|_| counted);
+        let by_parent = self.bill.by_parent.filter(|_| counted);
         let wasted = match (before_exec, by_parent) {
             (Some(own), Some(parents)) if self.execs > 0 => Some(own.plus(parents)),
             _ => None,
@@ -150,6 +151,9 @@ impl Lifecycle {
         let missing =
             process.missing.with(process.missing_program()).with(self.losses.since(process.losses_before));
         let counters = end.and_then(|end| end.counters.as_ref());
+        // All counters but that of threads come from the fault hooks.
+        let counted = self.config.cow;
+        let of_faults = counters.filter(|_| counted);
         Timeline {
             time: end_time.unwrap_or_else(|| self.wall(self.now_ns)),
             duration_ns: end.map(|end| end.ktime_ns.saturating_sub(process.start_ns)),
@@ -173,13 +177,14 @@ impl Lifecycle {
                 origin: process.origin,
                 complete: missing.is_empty(),
                 missing,
-                fork: process.fork_fields(),
+                fork: process.fork_fields(counted),
                 exec: self.exec_fields(process),
-                cow: counters.map(|counters| cow::counts(counters, process.at_last_exec)),
-                faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, counters)),
+                cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec)),
+                faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, of_faults)),
                 children: Children {
                     threads: counters.map(|counters| counters[counter::THREADS as usize]),
-                    ..process.children_paid()
+                    paid: counted.then_some(process.bill.paid),
+                    ..process.children
                 },
                 exit: end.map(End::fields),
                 reap: process.reap_fields(),
@@ -194,9 +199,5 @@ impl Process {
     fn missing_program(&self) -> Missing {
         let made_by_call = self.birth.is_some_and(|birth| birth.facts.syscall.is_some());
         if made_by_call && self.image.is_none() { Missing::PROGRAM } else { Missing::default() }
-    }
-
-    fn children_paid(&self) -> Children {
-        Children { paid: self.bill.paid, ..self.children }
     }
 }

@@ -74,6 +74,18 @@ pub(super) struct Loaded {
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
+/// Fields of the stream that come from the hooks on faults; of `tracer.faults` all but minor and major.
+const NOT_COUNTED: [&str; 8] = [
+    "tracer.cow",
+    "tracer.delta",
+    "tracer.fork.before_exec",
+    "tracer.fork.by_parent",
+    "tracer.fork.eager_copies",
+    "tracer.fork.wasted",
+    "tracer.faults",
+    "tracer.children.paid",
+];
+
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
 
@@ -145,6 +157,8 @@ impl Loaded {
             })?;
         }
         let link = program.attach().map_err(|e| chain(&e))?;
+        let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+        log::debug!("{name}: attached, {} instructions verified", verified.unwrap_or_default());
         self.links.insert(name, link);
         Ok(())
     }
@@ -268,7 +282,9 @@ impl Loaded {
             }
         }
         if let Some(reason) = &no_cow {
-            unavailable.push(("tracer.cow", reason.clone()));
+            for field in NOT_COUNTED {
+                unavailable.push((field, reason.clone()));
+            }
         }
         Capabilities {
             kernel: kernel::release(),

@@ -80,7 +80,7 @@ pub struct ForkFacts {
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
-    pub eager_copies: u64,
+    pub eager_copies: Option<u64>,
 }
 
 impl ForkStep<'_> {

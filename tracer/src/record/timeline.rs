@@ -97,7 +97,7 @@ pub struct Fork {
     pub parent_blocked_ns: Option<u64>,
     pub before_exec: Option<Copies>,
     pub by_parent: Option<Copies>,
-    pub eager_copies: u64,
+    pub eager_copies: Option<u64>,
     pub wasted: Option<Copies>,
 }
 
@@ -186,7 +186,7 @@ pub struct Children {
     pub clones: u64,
     pub execs_followed: u64,
     pub threads: Option<u64>,
-    pub paid: Copies,
+    pub paid: Option<Copies>,
 }
 
 /// How it ended.

@@ -56,7 +56,7 @@ pub(crate) fn full() -> Config {
     Config { steps: true, full_hooks: true, ..config() }
 }
 
-fn hello() -> Hello {
+fn hello(config: &Config) -> Hello {
     let hook = |on, reason: Option<&str>| Hook { on, reason: reason.map(String::from) };
     Hello {
         time: Time(WALL_OFFSET_NS),
@@ -71,7 +71,7 @@ fn hello() -> Hello {
             ("sys_exit".to_owned(), hook(false, Some("base hooks"))),
         ]
         .into(),
-        cow_level: "full".into(),
+        cow_level: if config.cow { "full" } else { "off" }.into(),
         unavailable: [("tracer.reap.auto".to_owned(), "not traced".to_owned())].into(),
         ..Hello::default()
     }
@@ -79,7 +79,7 @@ fn hello() -> Hello {
 
 impl Story {
     pub(crate) fn new(config: Config) -> Self {
-        let head = Head { config, hello: hello() };
+        let head = Head { hello: hello(&config), config };
         Self { recorder: Recorder::new(Vec::new(), &head).unwrap(), now_ns: 0, lives: HashMap::new() }
     }
 
