@@ -67,6 +67,8 @@ pub const FLAG_NO_PARENT: u32 = 1 << 1;
 pub const FLAG_ARGS_UNREADABLE: u32 = 1 << 2;
 /// [`Header::flags`] of [`Exec`] and [`ExecFailed`]: a path was longer than [`PATH_BYTES`].
 pub const FLAG_PATH_CUT: u32 = 1 << 3;
+/// [`Header::flags`] of [`Exec`]: the file that runs is not known when it is a script: `interp_len` is 0.
+pub const FLAG_NO_INTERP: u32 = 1 << 5;
 /// [`Header::flags`] of [`Exit`]: a core was dumped.
 pub const FLAG_CORE: u32 = 1 << 4;
 
@@ -247,6 +249,8 @@ pub struct Process {
     pub clone_flags: u64,
     /// `start_boottime` of the fork-time parent's leader.
     pub parent_start_time_ns: u64,
+    /// The memory (`mm_struct`) whose exec was reported last.
+    pub exec_mm: u64,
     /// Fork-time parent; 0 when it was there before us.
     pub parent_tgid: u32,
     /// Always 0.
@@ -295,6 +299,6 @@ wire! {
     Wait = H + 8,
     ExecFailed = H + 8,
     ForkFailed = H + 8,
-    Process = 4 * 8 + size_of::<Counters>(),
+    Process = 5 * 8 + size_of::<Counters>(),
     Stats = (3 * KINDS + 3) * 8,
 }

@@ -48,6 +48,8 @@ offsets! {
     task_group_leader = "task_struct" "group_leader",
     /// Exit status in the form of wait4.
     task_exit_code = "task_struct" "exit_code",
+    /// PF_* flags.
+    task_flags = "task_struct" "flags",
     /// Name.
     task_comm = "task_struct" "comm",
     /// Memory; null for kernel threads.
@@ -98,6 +100,8 @@ offsets! {
     mm_arg_start = "mm_struct" "arg_start",
     /// End of argv.
     mm_arg_end = "mm_struct" "arg_end",
+    /// Initial user stack pointer: argc lies there, argv above it.
+    mm_start_stack = "mm_struct" "start_stack",
     /// Readers and the writer of the memory map's lock.
     mm_lock_count = "mm_struct" "mmap_lock.count",
     /// Task that holds it for writing, with flags in the low bits.

@@ -116,12 +116,7 @@ impl Thread {
 fn add(counter: u32, by: u64) {
     match maps::current_process() {
         Some(entry) => maps::count(entry, counter, by),
-        None => {
-            if let Some(stats) = maps::stats() {
-                // SAFETY: a map value.
-                maps::atomic_add(unsafe { &raw mut (*stats).late }, by);
-            }
-        }
+        None => maps::count_late(by),
     }
 }
 

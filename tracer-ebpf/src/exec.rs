@@ -5,15 +5,19 @@
 //! program can change argv yet, and its pages were just written.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str, bpf_probe_read_user},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext as _,
+    helpers::{
+        bpf_probe_read_user,
+        generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
+    },
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
     counter::Totals,
     event::{
-        ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_PARENT, FLAG_PATH_CUT, Kind,
-        PATH_BYTES, Process,
+        ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
+        FLAG_PATH_CUT, Kind, PATH_BYTES, Process,
     },
 };
 
@@ -26,38 +30,87 @@ use crate::{
 /// Reports a new program, with its paths and arguments.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(argument(&ctx, 0));
-    let old_tid: u32 = ctx.arg(1);
     let bprm = argument(&ctx, 2);
+    let filename = bprm.follow(offset!(bprm_filename));
+    let interp = bprm.follow(offset!(bprm_interp));
+    let is_script = interp.address() != filename.address();
+    report(0, Task(argument(&ctx, 0)), ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
+        let path_len = read_path(tail, filename.address(), flags);
+        let interp_len = if is_script {
+            // SAFETY: the tail has room for two paths.
+            read_path(unsafe { tail.add(path_len as usize) }, interp.address(), flags)
+        } else {
+            0
+        };
+        (path_len, interp_len)
+    });
+    0
+}
+
+/// The tracepoint's record as perf sees it: `format` of sched:sched_process_exec in tracefs. The daemon compares.
+#[repr(C)]
+struct Format {
+    common: u64,
+    /// Where the path lies in the record: offset in the lower half, length in the upper.
+    filename: u32,
+    pid: u32,
+    old_pid: u32,
+}
+
+/// Attached behind the other where tracepoints can be preempted (7.0): there that one is skipped while another
+/// task is preempted in it on this CPU. This kind runs with preemption off; it reports what the other did not,
+/// without the interpreter, which only the other is told.
+#[tracepoint(category = "sched", name = "sched_process_exec")]
+pub fn sched_process_exec_format(ctx: TracePointContext) -> u32 {
+    let task = Task::current();
+    let (Some(mm), Some(entry)) = (task.mm(), maps::current_process()) else { return 0 };
+    // SAFETY: a map value.
+    if unsafe { (*entry).exec_mm } == mm.address() {
+        return 0;
+    }
+    let format = ctx.as_ptr().cast::<Format>();
+    // SAFETY: the verifier knows the context's size.
+    let (place, old_tid) = unsafe {
+        ((&raw const (*format).filename).read_volatile(), (&raw const (*format).old_pid).read_volatile())
+    };
+    let filename = (ctx.as_ptr() as u64).wrapping_add(u64::from(place & 0xffff));
+    report(1, task, old_tid, None, |tail, flags| {
+        *flags |= FLAG_NO_INTERP;
+        (read_path(tail, filename, flags), 0)
+    });
+    0
+}
+
+/// Writes the record of an exec; `scratch` is the program's own, `paths` puts the path and the interpreter into the tail and tells their lengths.
+#[inline(always)]
+fn report<P: Pointer>(
+    scratch: u32,
+    task: Task<P>,
+    old_tid: u32,
+    argc: Option<u32>,
+    paths: impl FnOnce(*mut u8, &mut u32) -> (u32, u32),
+) {
     let tgid = task.tgid();
     // The memory in which the last fault happened is gone.
     cow::end_thread(old_tid, true);
 
-    let entry = maps::process(tgid);
+    let entry = maps::current_process();
     if entry.is_none() && setting!(tree) != 0 {
-        return 0;
+        return;
     }
-    let Some(scratch) = maps::exec_scratch() else { return 0 };
-    let Some(mm) = task.mm() else { return 0 };
+    let Some(scratch) = maps::exec_scratch(scratch) else { return };
+    let Some(mm) = task.mm() else { return };
     let mut flags = 0;
 
     // SAFETY: a map value; each piece is bounded and the pieces together fit into the tail.
     let tail = unsafe { (&raw mut (*scratch).tail).cast::<u8>() };
-    let filename = bprm.follow(offset!(bprm_filename));
-    let interp = bprm.follow(offset!(bprm_interp));
-    let path_len = read_path(tail, filename, &mut flags);
-    let interp_len = if interp.address() == filename.address() {
-        0
-    } else {
-        // SAFETY: as above.
-        read_path(unsafe { tail.add(path_len as usize) }, interp, &mut flags)
-    };
+    let (path_len, interp_len) = paths(tail, &mut flags);
     let (start, end) = mm.args();
     let args_bytes = end.saturating_sub(start);
     let mut args_len = if args_bytes > ARGS_BYTES as u64 { ARGS_BYTES as u64 } else { args_bytes };
     // SAFETY: as above; the helper checks the user's address.
     let failed = unsafe {
-        bpf_probe_read_user(
+        generated::bpf_probe_read_user(
             tail.add(path_len as usize).add(interp_len as usize).cast(),
             args_len as u32,
             start as *const _,
@@ -67,15 +120,22 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         flags |= FLAG_ARGS_UNREADABLE;
         args_len = 0;
     }
-
-    let own = match entry {
-        // SAFETY: a map value.
-        Some(entry) => unsafe { Totals::of(&(*entry).counters) },
-        None => {
-            flags |= FLAG_NO_COUNTERS;
-            Totals::default()
-        }
+    let argc = match argc {
+        Some(argc) => argc,
+        // The new program's stack begins with it (create_elf_tables in fs/binfmt_elf.c).
+        // SAFETY: the helper checks the user's address.
+        None => unsafe { bpf_probe_read_user(mm.start_stack() as *const u32) }.unwrap_or_default(),
     };
+
+    let mut own = Totals::default();
+    match entry {
+        // SAFETY: a map value.
+        Some(entry) => unsafe {
+            own = Totals::of(&(*entry).counters);
+            (&raw mut (*entry).exec_mm).write_volatile(mm.address());
+        },
+        None => flags |= FLAG_NO_COUNTERS,
+    }
     let parent = fork_parent_totals(entry, &mut flags);
     let tail_len = path_len + interp_len + args_len as u32;
     let (uid, gid) = task.ids();
@@ -94,7 +154,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         (*record).own = own;
         (*record).parent = parent;
         (*record).old_tid = old_tid;
-        (*record).argc = bprm.read(offset!(bprm_argc));
+        (*record).argc = argc;
         (*record).args_bytes = args_bytes as u32;
         (*record).uid = uid;
         (*record).gid = gid;
@@ -104,14 +164,13 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         task.comm(&raw mut (*record).comm);
     }
     ring::emit_tailed(Kind::Exec, scratch, tail_len);
-    0
 }
 
 /// Copies a path of the kernel's without its NUL; the result is below [`PATH_BYTES`].
 #[inline(always)]
-fn read_path(to: *mut u8, from: impl Pointer, flags: &mut u32) -> u32 {
+fn read_path(to: *mut u8, from: u64, flags: &mut u32) -> u32 {
     // SAFETY: `to` has room for PATH_BYTES; the helper checks the address it reads.
-    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, from.address() as *const _) };
+    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, from as *const _) };
     if read == PATH_BYTES as i64 {
         *flags |= FLAG_PATH_CUT;
     }

@@ -5,7 +5,10 @@
 //! that end at once it can be 0 in both: the daemon takes such a pair for one death.
 //! `sched_process_free(struct task_struct *p)` runs one RCU period after the reap.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
 use tracer_common::{
     counter::COUNTERS,
     event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind},
@@ -14,26 +17,39 @@ use tracer_common::{
 use crate::{
     cow,
     exec::fork_parent_totals,
-    kernel::{Task, argument, setting},
+    kernel::{Pointer, Task, argument, setting},
     maps, ring,
 };
 
 /// Settles the last fault of each thread; in the last one, reports the death with the final counters.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(argument(&ctx, 0));
+    ended(Task(argument(&ctx, 0)));
+    0
+}
+
+/// The same where tracepoints can be preempted (7.0): a typed program would be skipped while another task is
+/// preempted in it on this CPU; this kind runs with preemption off.
+#[tracepoint(category = "sched", name = "sched_process_exit")]
+pub fn sched_process_exit_format(_ctx: TracePointContext) -> u32 {
+    ended(Task::current());
+    0
+}
+
+#[inline(always)]
+fn ended<P: Pointer>(task: Task<P>) {
     let tid = task.tid();
     // Up to 6.15 the memory is given up before this tracepoint, later after it.
     cow::end_thread(tid, task.mm().is_none());
 
     let signal = task.signal();
     if signal.live() != 0 {
-        return 0;
+        return;
     }
     let tgid = task.tgid();
     let entry = maps::process(tgid);
     if entry.is_none() && setting!(tree) != 0 {
-        return 0;
+        return;
     }
     let leader = task.leader();
     let status = match signal.group_exit_code() {
@@ -78,7 +94,6 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             leader.comm(&raw mut (*record).comm);
         }
     });
-    0
 }
 
 /// Drops the entry of a process that was reaped, and tells who could have reaped it.

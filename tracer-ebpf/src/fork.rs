@@ -6,7 +6,9 @@
 //! is woken. io_uring and vhost workers pass the first only; they are threads.
 
 use aya_ebpf::{
-    helpers::generated::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext,
+    helpers::{bpf_probe_read_user, generated::bpf_get_current_cgroup_id},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use tracer_common::{
@@ -16,11 +18,13 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Task, argument, current_ids, setting},
-    maps, ring,
+    kernel::{Task, Typed, argument, current_ids, setting},
+    maps, ring, syscall,
 };
 
-/// CLONE_THREAD (include/uapi/linux/sched.h).
+// include/uapi/linux/sched.h
+const CLONE_VM: u64 = 0x0100;
+const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x0001_0000;
 /// The lowest byte of the flags of clone(2) is the signal sent at exit.
 const CSIGNAL: u64 = 0xff;
@@ -29,17 +33,67 @@ const CSIGNAL: u64 = 0xff;
 #[btf_tracepoint(function = "task_newtask")]
 pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let child = Task(argument(&ctx, 0));
-    let clone_flags: u64 = ctx.arg(1);
+    if !enter(child, ctx.arg(1)) {
+        warn!(&ctx, "no room in the table for process {}", child.tgid());
+    }
+    0
+}
+
+/// Reports the birth of a process.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    report(Task(argument(&ctx, 1)));
+    0
+}
+
+/// Both, where tracepoints can be preempted (7.0) and typed programs are skipped while another task is preempted
+/// in them on this CPU: `sched_wakeup_new(struct task_struct *p)` (include/trace/events/sched.h) runs in the
+/// parent under the run queue's lock, just before the child can run.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    let child = Task(argument(&ctx, 0));
+    if child.tid() != child.tgid() {
+        enter(child, CLONE_THREAD);
+        return 0;
+    }
+    if !enter(child, flags_of_call()) {
+        warn!(&ctx, "no room in the table for process {}", child.tgid());
+    }
+    report(child);
+    0
+}
+
+/// CLONE_* flags of the system call that the parent is in; 0 for a kernel thread's.
+#[inline(always)]
+fn flags_of_call() -> u64 {
+    let current = Task::current();
+    if current.mm().is_none() {
+        return 0;
+    }
+    let regs = current.user_regs();
+    match regs.orig_ax() {
+        syscall::VFORK => CLONE_VFORK | CLONE_VM,
+        syscall::CLONE => regs.di(),
+        // `struct clone_args` begins with the flags (include/uapi/linux/sched.h).
+        // SAFETY: the helper checks the user's address.
+        syscall::CLONE3 => unsafe { bpf_probe_read_user(regs.di() as *const u64) }.unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+/// `false` when there was no room.
+#[inline(always)]
+fn enter(child: Task<Typed>, clone_flags: u64) -> bool {
     let parent = maps::current_process();
     if clone_flags & CLONE_THREAD != 0 {
         if let Some(entry) = parent {
             maps::count(entry, counter::THREADS, 1);
         }
-        return 0;
+        return true;
     }
     let (parent_tgid, _) = current_ids();
     if setting!(tree) != 0 && parent.is_none() && !adopts(parent_tgid) {
-        return 0;
+        return true;
     }
     let parent_start = Task::current().leader().start_time();
     if let Some(entry) = parent {
@@ -47,10 +101,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map value.
         unsafe { (*entry).start_time_ns = parent_start };
     }
-    if !maps::enter_process(child, clone_flags & !CSIGNAL, parent_tgid, parent_start) {
-        warn!(&ctx, "no room in the table for process {}", child.tgid());
-    }
-    0
+    maps::enter_process(child, clone_flags & !CSIGNAL, parent_tgid, parent_start)
 }
 
 /// True when the daemon is spawning the root of the tree.
@@ -59,17 +110,16 @@ fn adopts(parent_tgid: u32) -> bool {
     parent_tgid == setting!(self_tgid) && maps::control().is_some_and(|c| c.adopt != 0)
 }
 
-/// Reports the birth of a process, with what fork did and what its parent had copied until now.
-#[btf_tracepoint(function = "sched_process_fork")]
-pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    let child = Task(argument(&ctx, 1));
+/// Writes the record of a birth, with what fork did and what the parent had copied until now.
+#[inline(always)]
+fn report(child: Task<Typed>) {
     let tgid = child.tgid();
     if child.tid() != tgid {
-        return 0;
+        return;
     }
     let entry = maps::process(tgid);
     if entry.is_none() && setting!(tree) != 0 {
-        return 0;
+        return;
     }
     let (parent_tgid, parent_tid) = current_ids();
     let parent_entry = maps::process(parent_tgid);
@@ -127,5 +177,4 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
             child.comm(&raw mut (*record).comm);
         }
     });
-    0
 }

@@ -214,6 +214,11 @@ impl<P: Pointer> Task<P> {
     pub(crate) fn pid_level(self) -> u32 {
         self.0.follow(offset!(task_thread_pid)).read(offset!(pid_level))
     }
+    /// True from the beginning of its exit (PF_EXITING).
+    #[inline(always)]
+    pub(crate) fn is_exiting(self) -> bool {
+        self.0.read::<u32>(offset!(task_flags)) & 4 != 0
+    }
     /// Its pid in its own pid namespace; for `through` see [`Pointer::number`].
     #[inline(always)]
     pub(crate) fn vpid(self, through: *mut u64) -> u32 {
@@ -283,6 +288,11 @@ impl<P: Pointer> Mm<P> {
     #[inline(always)]
     pub(crate) fn args(self) -> (u64, u64) {
         (self.0.read(offset!(mm_arg_start)), self.0.read(offset!(mm_arg_end)))
+    }
+    /// The user stack pointer with which the program starts.
+    #[inline(always)]
+    pub(crate) fn start_stack(self) -> u64 {
+        self.0.read(offset!(mm_start_stack))
     }
     /// `mmap_lock`: bit 0 says held for writing, bits 8 and up count the readers (rwsem, not PREEMPT_RT).
     #[inline(always)]

@@ -42,15 +42,14 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static CALIBRATION: Array<Calibration> = Array::with_max_entries(1, 0);
 
-/// New values for `PROCESSES`, kept zeroed so that a birth writes a few words only. Element 0 is for
-/// births, 1 for faults: a birth can be preempted by a fault on the same CPU.
+/// New values for `PROCESSES`: element 0 is for births, kept zeroed but for a few words; element 1 is all zeros.
 #[map]
 static NEWBORN: PerCpuArray<Process> = PerCpuArray::with_max_entries(2, 0);
 
 /// Records with a tail, built before they are put into the ring, because a reservation needs a
 /// constant size.
 #[map]
-static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(1, 0);
+static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
 
@@ -81,9 +80,10 @@ pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
 }
 
+/// Each of the two programs on exec has its own: the one can be preempted by the other.
 #[inline(always)]
-pub(crate) fn exec_scratch() -> Option<*mut Tailed<Exec>> {
-    EXEC_SCRATCH.get_ptr_mut(0)
+pub(crate) fn exec_scratch(of: u32) -> Option<*mut Tailed<Exec>> {
+    EXEC_SCRATCH.get_ptr_mut(of)
 }
 
 #[inline(always)]
@@ -107,13 +107,11 @@ pub(crate) fn current_process() -> Option<*mut Process> {
     if setting!(tree) != 0 {
         return None;
     }
-    let new = NEWBORN.get_ptr_mut(1)?;
-    // SAFETY: a map value of this CPU; nothing else of this CPU runs here in between.
-    unsafe {
-        (*new).start_time_ns = Task::current().leader().start_time();
-    }
-    insert_process(tgid, new);
-    process(tgid)
+    insert_process(tgid, NEWBORN.get_ptr_mut(1)?);
+    let entry = process(tgid)?;
+    // SAFETY: a map value.
+    unsafe { (*entry).start_time_ns = Task::current().leader().start_time() };
+    Some(entry)
 }
 
 /// Enters a newborn process; `false` when the table is full, which is counted.
@@ -183,6 +181,15 @@ pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
 #[inline(always)]
 pub(crate) fn drop_thread(tid: u32) {
     let _ = THREADS.remove(tid);
+}
+
+/// Counts faults that are on no timeline.
+#[inline(always)]
+pub(crate) fn count_late(faults: u64) {
+    if let Some(stats) = stats() {
+        // SAFETY: a map value.
+        atomic_add(unsafe { &raw mut (*stats).late }, faults);
+    }
 }
 
 /// Adds to a counter of a process.

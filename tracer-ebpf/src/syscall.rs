@@ -4,26 +4,27 @@
 //! call of the host, so the number is looked at first.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::event::{ExecFailed, FLAG_PATH_CUT, ForkFailed, Kind, PATH_BYTES, Wait};
 
 use crate::{
-    kernel::{Regs, Task, Typed, argument, current_ids, setting},
+    kernel::{Pointer, Regs, Task, argument, current_ids, setting},
     maps, ring,
 };
 
 // arch/x86/entry/syscalls/syscall_64.tbl
-const CLONE: u64 = 56;
+pub(crate) const CLONE: u64 = 56;
 const FORK: u64 = 57;
-const VFORK: u64 = 58;
+pub(crate) const VFORK: u64 = 58;
 const EXECVE: u64 = 59;
 const WAIT4: u64 = 61;
 const WAITID: u64 = 247;
 const EXECVEAT: u64 = 322;
-const CLONE3: u64 = 435;
+pub(crate) const CLONE3: u64 = 435;
 
 /// WNOWAIT: the child stays a zombie (include/uapi/linux/wait.h).
 const WNOWAIT: u64 = 0x0100_0000;
@@ -37,8 +38,39 @@ const CLD_DUMPED: u32 = 3;
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = Regs(argument(&ctx, 0));
-    let ret: i64 = ctx.arg(1);
-    let nr = regs.orig_ax();
+    returned(regs, regs.orig_ax(), ctx.arg(1));
+    0
+}
+
+/// The tracepoint's record as perf sees it: `format` of raw_syscalls:sys_exit in tracefs. The daemon compares.
+#[repr(C)]
+struct Format {
+    common: u64,
+    id: u64,
+    ret: i64,
+}
+
+/// The same where tracepoints can be preempted (7.0) and a typed program is skipped while another task is
+/// preempted in it on this CPU.
+#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
+pub fn sys_exit_format(ctx: TracePointContext) -> u32 {
+    let format = ctx.as_ptr().cast::<Format>();
+    // SAFETY: the verifier knows the context's size.
+    let (nr, ret) =
+        unsafe { ((&raw const (*format).id).read_volatile(), (&raw const (*format).ret).read_volatile()) };
+    if is_watched(nr) {
+        returned(Task::current().user_regs(), nr, ret);
+    }
+    0
+}
+
+#[inline(always)]
+const fn is_watched(nr: u64) -> bool {
+    matches!(nr, CLONE | FORK | VFORK | CLONE3 | EXECVE | EXECVEAT | WAIT4 | WAITID)
+}
+
+#[inline(always)]
+fn returned<P: Pointer>(regs: Regs<P>, nr: u64, ret: i64) {
     match nr {
         CLONE | FORK | VFORK | CLONE3 if ret < 0 => {
             if let Some((tgid, tid, start)) = subject() {
@@ -55,7 +87,6 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         WAITID if ret == 0 => waited_id(regs),
         _ => {}
     }
-    0
 }
 
 /// The current thread, if it is traced and its system call numbers are those above. The daemon is one of them:
@@ -103,7 +134,7 @@ fn exec_failed(tgid: u32, tid: u32, start: u64, path: u64, errno: u32) {
 }
 
 #[inline(always)]
-fn waited_id(regs: Regs<Typed>) {
+fn waited_id<P: Pointer>(regs: Regs<P>) {
     let info = regs.dx();
     if info == 0 || regs.r10() & WNOWAIT != 0 {
         return;

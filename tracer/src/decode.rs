@@ -77,6 +77,8 @@ pub struct Snapshot<'a> {
     pub ppid: u32,
     /// When it started, in clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,
+    /// When its parent started; 0 when not known.
+    pub parent_start_ticks: u64,
     /// Its pid in its own pid namespace.
     pub vpid: u32,
     /// Effective user id.

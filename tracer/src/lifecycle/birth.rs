@@ -175,15 +175,15 @@ impl Lifecycle {
                 key
             }
         };
-        let parent = self.table.by_tgid(snapshot.ppid).filter(|&parent| parent != key);
-        let parent = parent.and_then(|key| self.table.get(key));
-        let (parent_id, parent_in_tree) = (parent.map(|p| p.id), parent.map(|p| p.in_tree));
+        let parent_id = self.parent_of(snapshot).filter(|&parent| parent != id);
+        let parent = parent_id.and_then(|id| self.table.key(id)).and_then(|key| self.table.get(key));
+        let parent_in_tree = parent.is_some_and(|parent| parent.in_tree);
         let Some(process) = self.table.get_mut(key).filter(|p| !p.has_ended()) else {
             return;
         };
         if process.origin == Origin::Unknown {
             process.origin = Origin::Snapshot;
-            process.in_tree |= parent_in_tree.unwrap_or(false);
+            process.in_tree |= parent_in_tree;
             process.parent = process.parent.or(parent_id);
             if process.state == State::Unknown {
                 process.state = State::Seen;
@@ -218,6 +218,16 @@ impl Lifecycle {
         }
         self.mark_root(key);
         self.spread_tree(key);
+    }
+
+    /// The parent, which `/proc` may list after its child. When its start is not known, or it started in
+    /// the first tick, it is the life that has the pid now.
+    fn parent_of(&self, snapshot: &Snapshot<'_>) -> Option<Id> {
+        match (snapshot.ppid, snapshot.parent_start_ticks) {
+            (0, _) => None,
+            (tgid, 0) => self.table.by_tgid(tgid).and_then(|key| self.table.get(key)).map(|p| p.id),
+            (tgid, ticks) => Some(Id { tgid, ticks }),
+        }
     }
 
     /// Takes the children of a new member of the tree in, which may have been found in `/proc` before it.

@@ -1,7 +1,8 @@
 //! What happens in a life: programs, failures, progress, the end.
 
 use tracer_common::event::{
-    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, ForkFailed, Process as Counted,
+    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, ForkFailed,
+    Process as Counted,
 };
 
 use super::{
@@ -35,6 +36,9 @@ impl Lifecycle {
         }
         if header.flags & FLAG_ARGS_UNREADABLE != 0 {
             process.missing = process.missing.with(Missing::ARGS);
+        }
+        if header.flags & FLAG_NO_INTERP != 0 && may_be_script(parts.path, parts.args) {
+            process.missing = process.missing.with(Missing::PROGRAM);
         }
         let is_first = process.execs == 0;
         if is_first {
@@ -243,4 +247,10 @@ impl End {
             }
         }
     }
+}
+
+/// The kernel runs a script as `INTERPRETER [ARGUMENT] PATH ...` (fs/binfmt_script.c): without its path there, it
+/// is none.
+fn may_be_script(path: &[u8], args: &[u8]) -> bool {
+    args.split(|&b| b == 0).skip(1).take(2).any(|arg| arg == path)
 }

@@ -53,35 +53,6 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
     }
 }
 
-/// True when typed programs on tracepoints can be preempted, and are skipped while another task is preempted in
-/// them (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of switching preemption off).
-pub(super) fn has_preemptible_tracepoints() -> bool {
-    major(&release()).is_some_and(|major| major >= 7)
-}
-
-fn major(release: &str) -> Option<u32> {
-    release.split('.').next()?.parse().ok()
-}
-
-/// Compares the record of kmem:mm_page_alloc with what the program `mm_page_alloc_format` expects.
-pub(super) fn check_alloc_format() -> Result<(), String> {
-    const PATHS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    const FIELDS: [&str; 3] = [
-        "field:unsigned long pfn;\toffset:8;\tsize:8;",
-        "field:unsigned int order;\toffset:16;\tsize:4;",
-        "field:unsigned long gfp_flags;\toffset:24;\tsize:8;",
-    ];
-    let read = |path| std::fs::read_to_string(format!("{path}/events/kmem/mm_page_alloc/format"));
-    let format = PATHS
-        .iter()
-        .find_map(|path| read(path).ok())
-        .ok_or("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")?;
-    match FIELDS.iter().find(|field| !format.contains(*field)) {
-        None => Ok(()),
-        Some(field) => Err(format!("its record has changed: no {}", field.replace('\t', " "))),
-    }
-}
-
 /// `uname -r`.
 pub(super) fn release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")

@@ -9,67 +9,40 @@ use aya::{
     Btf as KernelBtf, Ebpf, EbpfLoader,
     maps::Map,
     programs::{
-        BtfTracePoint, Program, ProgramError, TracePoint, tp_btf::BtfTracePointLinkId,
+        BtfTracePoint, Program, ProgramError, ProgramInfo, TracePoint, links::FdLink,
         trace_point::TracePointLink,
     },
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
-    event::{KINDS, Kind},
+    event::KINDS,
     settings::{CAN_WALK, Control, FIVE_LEVELS, HAS_ALLOC, HAS_FLUSH},
 };
 
-use super::{Capabilities, Error, HookState, Hooks, Options, btf::Btf, kernel, maps};
+use super::{
+    Capabilities, Error, HookState, Hooks, Options,
+    btf::Btf,
+    hooks::{self, Hook, How, Set},
+    kernel, maps,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
 
-/// When a hook's program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Set {
-    Lifecycle,
-    Full,
-    Faults,
+/// An attached program; dropping it detaches it.
+enum Link {
+    #[expect(dead_code, reason = "held to stay attached")]
+    Typed(FdLink),
+    #[expect(dead_code, reason = "held to stay attached")]
+    Format(TracePointLink),
 }
-
-/// A tracepoint and the program of the same name.
-#[derive(Clone, Copy, Debug)]
-pub struct Hook {
-    /// The tracepoint.
-    pub name: &'static str,
-    /// The record that is lost when its program is skipped, if it makes any.
-    record: Option<Kind>,
-    set: Set,
-}
-
-const fn hook(name: &'static str, record: Option<Kind>, set: Set) -> Hook {
-    Hook { name, record, set }
-}
-
-const ALLOC: &str = "mm_page_alloc";
-
-/// All hooks in the order of attachment: deaths before births, so that nobody is entered into the table
-/// who is not taken out again; what every fault passes last.
-pub const HOOKS: [Hook; 11] = [
-    hook("sched_process_free", Some(Kind::Free), Set::Lifecycle),
-    hook("sched_process_exit", Some(Kind::Exit), Set::Lifecycle),
-    hook("sched_process_exec", Some(Kind::Exec), Set::Lifecycle),
-    hook("sched_process_fork", Some(Kind::Fork), Set::Lifecycle),
-    hook("task_newtask", Some(Kind::Fork), Set::Lifecycle),
-    hook("sys_exit", None, Set::Full),
-    hook("signal_generate", None, Set::Faults),
-    hook("tlb_flush", None, Set::Faults),
-    hook(ALLOC, None, Set::Faults),
-    hook("page_fault_kernel", None, Set::Faults),
-    hook("page_fault_user", None, Set::Faults),
-];
 
 /// The object, with what is attached of it.
 pub(super) struct Loaded {
     ebpf: Ebpf,
     kernel_btf: KernelBtf,
-    links: HashMap<&'static str, BtfTracePointLinkId>,
-    /// Instead of one of `links` where tracepoints can be preempted.
-    alloc_link: Option<TracePointLink>,
+    hooks: &'static [Hook],
+    /// By program.
+    links: HashMap<&'static str, Link>,
     missing: Vec<&'static str>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -133,9 +106,10 @@ impl Loaded {
         let log = EbpfLogger::init(&mut ebpf)
             .inspect_err(|e| log::debug!("the eBPF programs cannot log: {e}"))
             .ok();
+        let hooks = hooks::hooks(&kernel::release());
         let kernel_btf = KernelBtf::from_sys_fs().map_err(load_error)?;
-        let missing = HOOKS.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
-        Ok(Self { ebpf, kernel_btf, links: HashMap::new(), alloc_link: None, missing, log })
+        let missing = hooks.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
+        Ok(Self { ebpf, kernel_btf, hooks, links: HashMap::new(), missing, log })
     }
 
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, Error> {
@@ -147,54 +121,45 @@ impl Loaded {
         if self.missing.contains(&tracepoint) {
             return Err(format!("this kernel has no tracepoint {tracepoint}"));
         }
-        let program = typed(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load(tracepoint, &self.kernel_btf).map_err(|e| {
-                if let ProgramError::LoadError { verifier_log, .. } = &e {
-                    log::debug!("{verifier_log}");
-                }
-                chain(&e)
-            })?;
-        }
+        let program: &mut BtfTracePoint =
+            program(&mut self.ebpf, name)?.try_into().map_err(|e: ProgramError| e.to_string())?;
+        program.load(tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
         let link = program.attach().map_err(|e| chain(&e))?;
-        let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
-        log::debug!("{name}: attached, {} instructions verified", verified.unwrap_or_default());
-        self.links.insert(name, link);
+        let link = program.take_link(link).map_err(|e| chain(&e))?;
+        log::debug!("{name}: attached, {} instructions verified", verified(program.info()));
+        self.links.insert(name, Link::Typed(link.into()));
         Ok(())
     }
 
-    /// Attaches the program that sees page allocations.
-    fn attach_alloc(&mut self) -> Result<(), String> {
-        if !kernel::has_preemptible_tracepoints() {
-            return self.attach(ALLOC, ALLOC);
-        }
-        kernel::check_alloc_format()?;
-        let program: &mut TracePoint = self
-            .ebpf
-            .program_mut("mm_page_alloc_format")
-            .ok_or("program mm_page_alloc_format is not in the object")?
-            .try_into()
-            .map_err(|e: ProgramError| e.to_string())?;
-        program.load().map_err(|e| chain(&e))?;
-        let link = program.attach("kmem", ALLOC).map_err(|e| chain(&e))?;
-        self.alloc_link = Some(program.take_link(link).map_err(|e| chain(&e))?);
+    /// Attaches a program to a tracepoint as perf does, after a look at the tracepoint's record.
+    fn attach_format(&mut self, hook: &Hook, category: &str, fields: &[&str]) -> Result<(), String> {
+        hooks::check_format(category, hook.name, fields)?;
+        let program: &mut TracePoint =
+            program(&mut self.ebpf, hook.program)?.try_into().map_err(|e: ProgramError| e.to_string())?;
+        program.load().map_err(|e| load_failed(&e))?;
+        let link = program.attach(category, hook.name).map_err(|e| chain(&e))?;
+        let link = program.take_link(link).map_err(|e| chain(&e))?;
+        log::debug!("{}: attached, {} instructions verified", hook.program, verified(program.info()));
+        self.links.insert(hook.program, Link::Format(link));
         Ok(())
     }
 
     /// Unhooks a program. It stays loaded, so that its counts can still be read.
-    pub(super) fn detach(&mut self, name: &str) {
-        if let Some(link) = self.links.remove(name)
-            && let Ok(program) = typed(&mut self.ebpf, name)
-        {
-            // The link was ours alone: there is nothing that could have taken it away.
-            let _ = program.detach(link);
+    pub(super) fn detach(&mut self, program: &str) {
+        self.links.remove(program);
+    }
+
+    fn attach_hook(&mut self, hook: &Hook) -> Result<(), String> {
+        match hook.how {
+            How::Typed => self.attach(hook.program, hook.name),
+            How::Format { category, fields } => self.attach_format(hook, category, fields),
         }
     }
 
     pub(super) fn attach_lifecycle(&mut self, hooks: Hooks) -> Result<(), Error> {
-        for hook in HOOKS {
+        for hook in self.hooks {
             if hook.set == Set::Lifecycle || (hook.set == Set::Full && hooks == Hooks::Full) {
-                self.attach(hook.name, hook.name).map_err(|reason| {
+                self.attach_hook(hook).map_err(|reason| {
                     if reason.contains(NOT_PERMITTED) {
                         Error::Privilege(reason)
                     } else {
@@ -208,17 +173,14 @@ impl Loaded {
 
     /// Attaches what counts copies. All of it or nothing.
     pub(super) fn attach_faults(&mut self, control: &mut Control) -> Result<(), String> {
-        for hook in HOOKS.iter().filter(|hook| hook.set == Set::Faults) {
-            let attached =
-                if hook.name == ALLOC { self.attach_alloc() } else { self.attach(hook.name, hook.name) };
-            attached.map_err(|e| format!("{}: {e}", hook.name))?;
+        for hook in self.hooks.iter().filter(|hook| hook.set == Set::Faults) {
+            self.attach_hook(hook).map_err(|e| format!("{}: {e}", hook.name))?;
         }
         control.flags |= HAS_FLUSH | HAS_ALLOC;
         Ok(())
     }
 
     pub(super) fn detach_faults(&mut self) {
-        self.alloc_link = None;
         self.detach_set(|set| set == Set::Faults);
     }
 
@@ -228,8 +190,8 @@ impl Loaded {
 
     /// Unhooks in the reverse order of attachment.
     fn detach_set(&mut self, set: impl Fn(Set) -> bool) {
-        for hook in HOOKS.iter().rev().filter(|hook| set(hook.set)) {
-            self.detach(hook.name);
+        for hook in self.hooks.iter().rev().filter(|hook| set(hook.set)) {
+            self.detach(hook.program);
         }
     }
 
@@ -243,9 +205,9 @@ impl Loaded {
     /// Runs of the programs that make records which the kernel skipped, by record (5.12).
     pub(super) fn lifecycle_misses(&self) -> [u64; KINDS] {
         let mut misses = [0; KINDS];
-        for hook in HOOKS {
+        for hook in self.hooks {
             if let Some(kind) = hook.record
-                && let Some(Program::BtfTracePoint(program)) = self.ebpf.program(hook.name)
+                && let Some(Program::BtfTracePoint(program)) = self.ebpf.program(hook.program)
                 && let Ok(fd) = program.fd()
             {
                 misses[kind as usize] += recursion_misses(fd.as_fd().as_raw_fd());
@@ -288,7 +250,7 @@ impl Loaded {
         }
         Capabilities {
             kernel: kernel::release(),
-            hooks: HOOKS.iter().map(state).collect(),
+            hooks: self.hooks.iter().map(state).collect(),
             cow_level: if cow { "full" } else { "off" },
             page_table_levels: walk.then_some(if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 }),
             has_flush: cow && control.flags & HAS_FLUSH != 0,
@@ -298,10 +260,21 @@ impl Loaded {
     }
 }
 
-fn typed<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut BtfTracePoint, String> {
-    let program =
-        ebpf.program_mut(program).ok_or_else(|| format!("program {program} is not in the object"))?;
-    program.try_into().map_err(|e: ProgramError| e.to_string())
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, String> {
+    ebpf.program_mut(name).ok_or_else(|| format!("program {name} is not in the object"))
+}
+
+/// Why a program was refused; what the verifier said goes to the log.
+fn load_failed(e: &ProgramError) -> String {
+    if let ProgramError::LoadError { verifier_log, .. } = e {
+        log::debug!("{verifier_log}");
+    }
+    chain(e)
+}
+
+/// Instructions that the verifier went through (5.16); 0 before.
+fn verified(info: Result<ProgramInfo, ProgramError>) -> u32 {
+    info.ok().and_then(|info| info.verified_instruction_count()).unwrap_or_default()
 }
 
 /// `bpf_prog_info.recursion_misses` (include/uapi/linux/bpf.h, since 5.12); 0 before. aya does not read it.

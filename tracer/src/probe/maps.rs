@@ -121,6 +121,7 @@ impl Processes {
             start_time_ns,
             clone_flags: 0,
             parent_start_time_ns: 0,
+            exec_mm: 0,
             parent_tgid: 0,
             reserved: 0,
             counters: [0; COUNTERS],

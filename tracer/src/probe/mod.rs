@@ -3,6 +3,7 @@
 
 pub mod btf;
 mod calibrate;
+mod hooks;
 mod kernel;
 mod loader;
 mod maps;
@@ -17,7 +18,6 @@ use tracer_common::{
     settings::Control,
 };
 
-pub use self::loader::HOOKS;
 use self::{
     loader::Loaded,
     maps::{Controls, Counts, Processes, Threads},

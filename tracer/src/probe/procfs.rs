@@ -31,6 +31,7 @@ pub fn one(tgid: u32, each: &mut dyn FnMut(Snapshot<'_>)) -> bool {
         tgid,
         ppid: stat.ppid,
         start_ticks: stat.start_ticks,
+        parent_start_ticks: parent_start_ticks(&stat).unwrap_or_default(),
         vpid: status.vpid.unwrap_or(tgid),
         uid: status.uid,
         gid: status.gid,
@@ -43,6 +44,13 @@ pub fn one(tgid: u32, each: &mut dyn FnMut(Snapshot<'_>)) -> bool {
         cgroup_id: cgroup_id(tgid).unwrap_or_default(),
     });
     true
+}
+
+/// When the parent started. No parent is younger than its child: such a one got the pid of a parent that
+/// ended meanwhile.
+fn parent_start_ticks(child: &Stat<'_>) -> Option<u64> {
+    let line = fs::read(format!("/proc/{}/stat", child.ppid)).ok()?;
+    Stat::parse(&line).map(|parent| parent.start_ticks).filter(|&ticks| ticks <= child.start_ticks)
 }
 
 /// include/linux/sched.h
@@ -158,5 +166,16 @@ mod tests {
         let (zombie, kthread, exe) = seen.expect("called once");
         let own = std::env::current_exe().expect("Linux has /proc/self/exe");
         assert_eq!((zombie, kthread, exe.as_slice()), (false, false, own.as_os_str().as_bytes()));
+    }
+
+    #[test]
+    fn the_start_of_the_parent_is_found() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep is everywhere");
+        let (mut own, mut of_parent) = (0, 0);
+        one(std::process::id(), &mut |s| own = s.start_ticks);
+        one(child.id(), &mut |s| of_parent = s.parent_start_ticks);
+        child.kill().and_then(|()| child.wait()).expect("it is our child");
+        assert_ne!(own, 0);
+        assert_eq!(of_parent, own);
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             for value in [SNAPSHOT, s.tgid, s.ppid, s.vpid, s.uid, s.gid, s.threads, flags] {
                 number(value);
             }
-            for value in [s.start_ticks, s.cgroup_id] {
+            for value in [s.start_ticks, s.parent_start_ticks, s.cgroup_id] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
             for part in [s.comm, s.exe, s.args] {
@@ -90,6 +90,7 @@ pub(super) fn decode(frame: &[u8]) -> Result<Event<'_>, decode::Error> {
                 zombie: flags & 1 != 0,
                 kthread: flags & 2 != 0,
                 start_ticks: rest.u64()?,
+                parent_start_ticks: rest.u64()?,
                 cgroup_id: rest.u64()?,
                 comm: rest.bytes()?,
                 exe: rest.bytes()?,

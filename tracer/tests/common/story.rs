@@ -139,7 +139,7 @@ impl Story {
         self
     }
 
-    /// The same, and it is found in /proc.
+    /// The same, and it is found in /proc. There, processes start at the tick of their pid.
     pub(crate) fn snapshot(&mut self, pid: u32, ppid: u32, exe: &str, args: &str) -> &mut Self {
         self.existing(pid, u64::from(pid) * 10);
         let name = exe.rsplit('/').next().unwrap();
@@ -147,6 +147,7 @@ impl Story {
             tgid: pid,
             ppid,
             start_ticks: u64::from(pid),
+            parent_start_ticks: u64::from(ppid),
             vpid: pid,
             uid: 1000,
             gid: 100,
@@ -324,6 +325,7 @@ impl Story {
                 start_time_ns: life.start_ns,
                 clone_flags: 0,
                 parent_start_time_ns: 0,
+                exec_mm: 0,
                 parent_tgid: life.parent,
                 reserved: 0,
                 counters: life.counters,

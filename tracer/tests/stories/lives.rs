@@ -180,6 +180,7 @@ fn process_from_before_forks_and_ends() {
         tgid: 100,
         ppid: 1,
         start_ticks: 100,
+        parent_start_ticks: 1,
         vpid: 100,
         uid: 1000,
         gid: 100,
@@ -192,6 +193,21 @@ fn process_from_before_forks_and_ends() {
     s.at(2004).exit(200, 0).free(200, 100).copies(100, 4);
     s.at(2005).exit(100, 0).free(100, 1).tick();
     check("snapshot_process", s);
+}
+
+/// Pids wrap: the child of a parent with a higher one is found first. The second parent is not found; of
+/// the last one the start cannot be read, but it is known.
+#[test]
+fn child_found_before_its_parent() {
+    let mut s = Story::new(config());
+    s.at(9000).snapshot(100, 300, "/bin/cat", "cat ").snapshot(101, 400, "/bin/cat", "cat ");
+    s.snapshot(300, 0, "/bin/sh", "sh ").existing(301, 3010);
+    s.event(Event::Snapshot(Snapshot { tgid: 301, ppid: 300, start_ticks: 301, ..Snapshot::default() }));
+    for (pid, parent) in [(100, 300), (101, 400), (301, 300), (300, 0)] {
+        s.at(9001).exit(pid, 0).free(pid, parent);
+    }
+    s.at(9002).tick();
+    check("child_before_parent", s);
 }
 
 /// The leader's end is no end of the process, and the thread takes over its id.

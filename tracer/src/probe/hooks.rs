@@ -1,0 +1,141 @@
+//! Which programs hang on which tracepoints of this kernel.
+
+use tracer_common::event::Kind;
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// By BTF (tp_btf): the cheapest kind, with typed arguments.
+    Typed,
+    /// As perf attaches: the program is given the tracepoint's record, whose fields must be these.
+    Format { category: &'static str, fields: &'static [&'static str] },
+}
+
+/// When a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Set {
+    /// Always.
+    Lifecycle,
+    /// With `--hooks full`.
+    Full,
+    /// With `--cow on`.
+    Faults,
+}
+
+/// A program and its tracepoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hook {
+    /// The tracepoint.
+    pub(super) name: &'static str,
+    /// The program; of the same name when it is typed.
+    pub(super) program: &'static str,
+    pub(super) how: How,
+    /// The record that is lost when the kernel skips the program, if there is one and nothing makes up for it.
+    pub(super) record: Option<Kind>,
+    pub(super) set: Set,
+}
+
+const fn typed(name: &'static str, record: Option<Kind>, set: Set) -> Hook {
+    Hook { name, program: name, how: How::Typed, record, set }
+}
+
+/// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
+/// out again; what every fault passes last.
+const HOOKS: [Hook; 11] = [
+    typed("sched_process_free", Some(Kind::Free), Set::Lifecycle),
+    typed("sched_process_exit", Some(Kind::Exit), Set::Lifecycle),
+    typed("sched_process_exec", Some(Kind::Exec), Set::Lifecycle),
+    typed("sched_process_fork", Some(Kind::Fork), Set::Lifecycle),
+    typed("task_newtask", Some(Kind::Fork), Set::Lifecycle),
+    typed("sys_exit", None, Set::Full),
+    typed("signal_generate", None, Set::Faults),
+    typed("tlb_flush", None, Set::Faults),
+    typed("mm_page_alloc", None, Set::Faults),
+    typed("page_fault_kernel", None, Set::Faults),
+    typed("page_fault_user", None, Set::Faults),
+];
+
+/// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
+/// switching preemption off). There the kernel skips a typed program while another task is preempted in it on the
+/// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
+/// callbacks) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
+/// that is never skipped, tells those that the first was not run for.
+const PREEMPTIBLE_HOOKS: [Hook; 11] = [
+    typed("sched_process_free", Some(Kind::Free), Set::Lifecycle),
+    format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
+    typed("sched_process_exec", None, Set::Lifecycle),
+    format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
+    typed("sched_wakeup_new", Some(Kind::Fork), Set::Lifecycle),
+    format("raw_syscalls", "sys_exit", "sys_exit_format", &SYSCALL_FIELDS, Set::Full),
+    typed("signal_generate", None, Set::Faults),
+    typed("tlb_flush", None, Set::Faults),
+    format("kmem", "mm_page_alloc", "mm_page_alloc_format", &ALLOC_FIELDS, Set::Faults),
+    typed("page_fault_kernel", None, Set::Faults),
+    typed("page_fault_user", None, Set::Faults),
+];
+
+const fn format(
+    category: &'static str,
+    name: &'static str,
+    program: &'static str,
+    fields: &'static [&'static str],
+    set: Set,
+) -> Hook {
+    Hook { name, program, how: How::Format { category, fields }, record: None, set }
+}
+
+const EXEC_FIELDS: [&str; 2] =
+    ["field:__data_loc char[] filename;\toffset:8;\tsize:4;", "field:pid_t old_pid;\toffset:16;\tsize:4;"];
+
+const SYSCALL_FIELDS: [&str; 2] =
+    ["field:long id;\toffset:8;\tsize:8;", "field:long ret;\toffset:16;\tsize:8;"];
+
+const ALLOC_FIELDS: [&str; 3] = [
+    "field:unsigned long pfn;\toffset:8;\tsize:8;",
+    "field:unsigned int order;\toffset:16;\tsize:4;",
+    "field:unsigned long gfp_flags;\toffset:24;\tsize:8;",
+];
+
+/// The hooks for a kernel, by its release.
+pub(super) fn hooks(release: &str) -> &'static [Hook] {
+    if has_preemptible_tracepoints(release) { &PREEMPTIBLE_HOOKS } else { &HOOKS }
+}
+
+fn has_preemptible_tracepoints(release: &str) -> bool {
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 7)
+}
+
+/// Compares a tracepoint's record with what its program expects.
+pub(super) fn check_format(category: &str, name: &str, fields: &[&str]) -> Result<(), String> {
+    const PATHS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    let read = |path| std::fs::read_to_string(format!("{path}/events/{category}/{name}/format"));
+    let format = PATHS
+        .iter()
+        .find_map(|path| read(path).ok())
+        .ok_or("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")?;
+    match fields.iter().find(|field| !format.contains(*field)) {
+        None => Ok(()),
+        Some(field) => Err(format!("its record has changed: no {}", field.replace('\t', " "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_decides() {
+        assert!(has_preemptible_tracepoints("7.0.0-1-amd64") && has_preemptible_tracepoints("12.1"));
+        assert!(!has_preemptible_tracepoints("6.18.44") && !has_preemptible_tracepoints("unknown"));
+    }
+
+    #[test]
+    fn each_program_stands_once_in_a_set() {
+        for hooks in [HOOKS, PREEMPTIBLE_HOOKS] {
+            let mut programs = hooks.map(|hook| hook.program);
+            programs.sort_unstable();
+            assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
+        }
+    }
+}
