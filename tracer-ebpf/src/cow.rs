@@ -112,7 +112,8 @@ impl Thread {
     }
 }
 
-#[inline(always)]
+/// Adds to a counter of the current process. A function of its own, since it is called in many places.
+#[inline(never)]
 fn add(counter: u32, by: u64) {
     match maps::current_process() {
         Some(entry) => maps::count(entry, counter, by),

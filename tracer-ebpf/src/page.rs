@@ -53,7 +53,9 @@ const fn slot(table: u64, address: u64, shift: u32) -> u64 {
 }
 
 /// What maps `address` in the memory whose top table is at `pgd`.
-#[inline(always)]
+///
+/// A function of its own in the object: the verifier forgets its paths when it returns.
+#[inline(never)]
 fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> Option<Entry> {
     let mut table = pgd;
     if five_levels {
