@@ -15,13 +15,15 @@ pub struct Settings {
     pub stack_bytes: u32,
     /// Bytes waiting in the ring at which the reader is woken.
     pub watermark_bytes: u32,
+    /// Non-zero: `sched_process_exit` comes before the memory is given up (6.16), so faults can follow it.
+    pub exit_before_mm: u32,
     /// Pid of the daemon: in a tree, its children are roots while [`Control::adopt`] is set.
     pub self_tgid: u32,
 }
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 20);
+const _: () = assert!(size_of::<Settings>() == 24);
 
 /// [`Control::flags`]: page tables can be walked, the other fields are valid.
 pub const CAN_WALK: u32 = 1 << 0;

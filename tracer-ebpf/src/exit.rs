@@ -1,6 +1,6 @@
 //! Deaths.
 //!
-//! `sched_process_exit(struct task_struct *p)` (6.15 adds `bool group_dead`; include/trace/events/sched.h)
+//! `sched_process_exit(struct task_struct *p)` (6.16 adds `bool group_dead`; include/trace/events/sched.h)
 //! runs in each thread that ends. `signal->live` is lowered before it, so it is 0 in the last one; in two
 //! that end at once it can be 0 in both: the daemon takes such a pair for one death.
 //! `sched_process_free(struct task_struct *p)` runs one RCU period after the reap.
@@ -39,7 +39,7 @@ pub fn sched_process_exit_format(_ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn ended<P: Pointer>(task: Task<P>) {
     let tid = task.tid();
-    // Up to 6.15 the memory is given up before this tracepoint, later after it.
+    // Up to 6.15 the memory is given up before this tracepoint, from 6.16 after it.
     cow::end_thread(tid, task.mm().is_none());
 
     let signal = task.signal();

@@ -50,8 +50,8 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     let state = match known {
         Some(state) => state,
         None if setting!(tree) != 0 && maps::process(tgid).is_none() => return,
-        // From 7.0 the memory is given up after `sched_process_exit`, which ended the thread's accounts.
-        None if task.is_exiting() => return maps::count_late(1),
+        // `sched_process_exit` has closed the thread's account.
+        None if setting!(exit_before_mm) != 0 && task.is_exiting() => return maps::count_late(1),
         None => match maps::thread_or_new(tid) {
             Some(state) => state,
             None => return,

@@ -149,6 +149,15 @@ impl<'a> Btf<'a> {
         self.typedefs.contains_key(format!("btf_trace_{name}").as_bytes())
     }
 
+    /// How many arguments a tracepoint has.
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let &id = self.typedefs.get(format!("btf_trace_{name}").as_bytes())?;
+        // typedef void (*btf_trace_NAME)(void *, ARGUMENTS)
+        let pointer = self.resolve(id);
+        let function = self.resolve(pointer.size_or_type);
+        (pointer.kind == PTR && function.kind == FUNC_PROTO).then(|| function.len.saturating_sub(1))
+    }
+
     /// True when the enumeration has the value, as `bpf_func_id` has one for each helper.
     pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
         let Some(&id) = self.enums.get(of.as_bytes()) else { return false };
@@ -199,7 +208,8 @@ fn string(strings: &[u8], at: u32) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// `struct s { int a; union { int b; int c; }; }`, `typedef void btf_trace_x`, `enum e { V }`.
+    /// `struct s { int a; union { int b; int c; }; }`, `enum e { V }`, and
+    /// `typedef void (*btf_trace_x)(void *, int)`.
     fn sample() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |s: &str| {
@@ -212,8 +222,10 @@ mod tests {
             vec![name("int"), INT << 24, 4, 32],
             vec![0, UNION << 24 | 2, 4, name("b"), 1, 0, name("c"), 1, 0],
             vec![name("s"), STRUCT << 24 | 2, 8, name("a"), 1, 0, 0, 2, 32],
-            vec![name("btf_trace_x"), TYPEDEF << 24, 0],
+            vec![name("btf_trace_x"), TYPEDEF << 24, 6],
             vec![name("e"), ENUM << 24 | 1, 4, name("V"), 0],
+            vec![0, PTR << 24, 7],
+            vec![0, FUNC_PROTO << 24 | 2, 0, 0, 0, 0, 1],
         ]
         .concat();
         let words = [24, 0, types.len() as u32 * 4, types.len() as u32 * 4, strings.len() as u32];
@@ -242,6 +254,7 @@ mod tests {
         let data = sample();
         let btf = Btf::parse(&data).expect("the sample is well-formed");
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
+        assert_eq!((btf.tracepoint_arguments("x"), btf.tracepoint_arguments("y")), (Some(1), None));
         assert!(btf.has_enumerator("e", "V") && !btf.has_enumerator("e", "W"));
     }
 

@@ -49,6 +49,8 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
         typed_current: u32::from(has("BPF_FUNC_get_current_task_btf") && has("BPF_FUNC_task_pt_regs")),
         stack_bytes: STACK_BYTES,
         watermark_bytes: WATERMARK_BYTES,
+        // The change that moved the tracepoint before exit_mm() also gave it `group_dead` (kernel/exit.c).
+        exit_before_mm: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
         self_tgid: std::process::id(),
     }
 }
