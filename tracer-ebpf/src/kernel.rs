@@ -18,8 +18,14 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 
 /// Filled in by the daemon before the load.
 #[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings =
-    Settings { tree: 0, typed_current: 0, stack_bytes: 0, watermark_bytes: 0, self_tgid: 0 };
+pub(crate) static SETTINGS: Settings = Settings {
+    tree: 0,
+    typed_current: 0,
+    stack_bytes: 0,
+    watermark_bytes: 0,
+    exit_before_mm: 0,
+    self_tgid: 0,
+};
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
 #[inline(always)]
