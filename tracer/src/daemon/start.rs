@@ -139,7 +139,7 @@ pub(super) fn failed(error: probe::Error) -> Error {
             (Code::Unsupported, "use a newer tracer, or a kernel that it supports (5.10 to 7.x)")
         }
         E::NoHook { .. } | E::Load(_) => {
-            (Code::Unsupported, "use a kernel from 5.10 to 7.x for x86_64; -v shows the kernel's own words")
+            (Code::Unsupported, "use a kernel from 5.10 to 7.x for x86_64; -vv shows the kernel's own words")
         }
     };
     Error::new(code, "trace the kernel", &error, remedy)

@@ -34,6 +34,7 @@ pub(super) fn all() -> Vec<Trial> {
         trial("cli::full_disk", full_disk),
         trial("cli::unwritable_output", unwritable_output),
         trial("cli::not_root", not_root),
+        trial("cli::no_btf", no_btf),
         trial("cli::recording_replays", recording_replays),
     ]
 }
@@ -236,6 +237,28 @@ fn not_root() -> Outcome {
         return Ok(());
     }
     Err(format!("want exit code 77 and one error line: {output:?}").into())
+}
+
+/// A kernel that does not tell its types: they are covered up, for this run only.
+fn no_btf() -> Outcome {
+    let mut command = tracer(["run"])?;
+    // SAFETY: between fork and exec only system calls are made, with strings that are constants.
+    unsafe {
+        command.pre_exec(|| {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let (none, tmpfs) = (c"none".as_ptr(), c"tmpfs".as_ptr());
+            let covered = libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()) == 0
+                && libc::mount(none, c"/sys/kernel/btf".as_ptr(), tmpfs, 0, std::ptr::null()) == 0;
+            if covered { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    let output = command.output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(69) && stderr.lines().count() == 1 && stderr.contains("/sys/kernel/btf") {
+        return Ok(());
+    }
+    Err(format!("want exit code 69 and one line on BTF: {output:?}").into())
 }
 
 /// What was recorded gives the same timelines again.
