@@ -152,7 +152,7 @@ fn report(child: Task<Typed>) {
             (*record).parent_start_time_ns = current.leader().start_time();
             (*record).clone_flags = match entry {
                 Some(entry) => (*entry).clone_flags,
-                None => 0,
+                None => flags_of_call() & !CSIGNAL,
             };
             (*record).pgtable_bytes = match child_mm {
                 Some(mm) if !shares_mm => mm.pgtable_bytes(),

@@ -93,7 +93,8 @@ impl Lifecycle {
         let syscall = (fork.syscall != u32::MAX).then_some(fork.syscall);
         let facts = ForkFacts {
             kind: kind(fork.clone_flags, syscall),
-            clone_flags: fork.clone_flags,
+            // A kernel thread's are never 0 (kernel_thread() adds CLONE_VM): then nobody told.
+            clone_flags: (syscall.is_some() || fork.clone_flags != 0).then_some(fork.clone_flags),
             syscall,
             shares_mm: fork.shares_mm != 0,
             pgtable_bytes: fork.pgtable_bytes,

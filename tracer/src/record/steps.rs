@@ -76,7 +76,7 @@ pub struct ForkStep<'a> {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct ForkFacts {
     pub kind: ForkKind,
-    pub clone_flags: u64,
+    pub clone_flags: Option<u64>,
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
