@@ -186,6 +186,13 @@ mod tests {
     fn each_failure_has_its_status() {
         assert_eq!(failed(probe::Error::NoObject).code, Code::Unsupported);
         assert_eq!(failed(probe::Error::Privilege("EPERM".into())).code, Code::NoPrivilege);
+        let hook = probe::Error::NoHook {
+            hook: "task_newtask",
+            reason: "this kernel has no such tracepoint".into(),
+        };
+        let hook = failed(hook);
+        assert_eq!(hook.code, Code::Unsupported);
+        assert!(hook.to_string().contains("task_newtask"), "{hook}");
         let line = failed(probe::Error::Load("BTF\nis\nold".into())).to_string();
         assert_eq!(line.lines().count(), 1);
     }
