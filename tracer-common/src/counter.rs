@@ -80,9 +80,19 @@ pub const UNSURE: u32 = 33;
 pub const HUGE_BYTES: u32 = 34;
 /// Threads created, the first one not counted.
 pub const THREADS: u32 = 35;
+/// Copies by faults in the heap (brk).
+pub const IN_HEAP: u32 = 36;
+/// Copies by faults in the main thread's stack.
+pub const IN_STACK: u32 = 37;
+/// Copies by faults in the program's own data.
+pub const IN_DATA: u32 = 38;
+/// Copies by faults elsewhere, of pages of a private file mapping.
+pub const IN_FILE: u32 = 39;
+/// Pages replaced by faults in user mode, at the level that tells no classes: copied, or zero pages.
+pub const UNSORTED: u32 = 40;
 
 /// Number of counters of a process.
-pub const COUNTERS: usize = 36;
+pub const COUNTERS: usize = 41;
 
 /// The counters of a process.
 pub type Counters = [u64; COUNTERS];
@@ -94,14 +104,14 @@ pub const PAGE_BYTES: u64 = 4096;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Pages copied: every copying [`Class`] plus [`GUP`] and [`EAGER`]; a huge page counts as one.
+    /// Pages copied: every copying [`Class`] plus [`GUP`], [`EAGER`] and [`UNSORTED`]; a huge page counts as one.
     pub copies: u64,
     /// Pages made writable without a copy.
     pub reuses: u64,
-    /// Zero pages replaced.
-    pub zero_upgrades: u64,
     /// Bytes copied.
     pub bytes: u64,
+    /// Those of `bytes` that were copied after a fork from memory that it shared: not from files, not by fork.
+    pub unshared_bytes: u64,
 }
 
 // SAFETY: `repr(C)`, four u64 and nothing between them.
@@ -112,23 +122,13 @@ impl Totals {
     /// Sums up the counters of one process.
     #[inline(always)]
     pub const fn of(c: &Counters) -> Self {
-        let small = c[0]
-            + c[1]
-            + c[2]
-            + c[3]
-            + c[4]
-            + c[5]
-            + c[6]
-            + c[7]
-            + c[8]
-            + c[9]
-            + c[GUP as usize]
-            + c[EAGER as usize];
+        let anonymous = c[0] + c[1] + c[2] + c[3] + c[8] + c[9] + c[GUP as usize] + c[UNSORTED as usize];
+        let small = anonymous + c[4] + c[5] + c[6] + c[7] + c[EAGER as usize];
         Self {
             copies: small + c[10] + c[11],
             reuses: c[16] + c[17] + c[18] + c[19],
-            zero_upgrades: c[12] + c[13] + c[14] + c[15] + c[GUP_ZERO as usize],
             bytes: small * PAGE_BYTES + c[HUGE_BYTES as usize],
+            unshared_bytes: anonymous * PAGE_BYTES + c[HUGE_BYTES as usize],
         }
     }
 }

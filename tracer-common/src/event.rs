@@ -106,6 +106,13 @@ pub struct Fork {
     pub clone_flags: u64,
     /// Bytes of page tables built for the child (`mm->pgtables_bytes`); 0 when it shares the memory.
     pub pgtable_bytes: u64,
+    /// Anonymous pages that the child got mapped (`mm->rss_stat`); 0 when it shares the memory. From 6.2 the kernel
+    /// keeps this sum per CPU and exact only to a batch: less than 32 pages (or twice the CPUs) on each CPU.
+    pub anon_pages: u64,
+    /// Pages of files, likewise.
+    pub file_pages: u64,
+    /// Pages of shared memory (tmpfs, SysV, shared anonymous mappings), likewise.
+    pub shmem_pages: u64,
     /// cgroup v2 id of the parent (`bpf_get_current_cgroup_id`), which the child inherits.
     pub cgroup_id: u64,
     /// Pages that fork copied because they were pinned.
@@ -292,7 +299,7 @@ macro_rules! wire {
 const H: usize = 6 * 4 + 2 * 8;
 wire! {
     Header = H,
-    Fork = H + 5 * 8 + 32 + 8 * 4 + COMM_BYTES,
+    Fork = H + 8 * 8 + 32 + 8 * 4 + COMM_BYTES,
     Exec = H + 8 + 2 * 32 + 8 * 4 + COMM_BYTES,
     Exit = H + size_of::<Counters>() + 32 + 2 * 8 + 4 * 4 + COMM_BYTES,
     Free = H + 8,

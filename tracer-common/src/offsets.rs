@@ -96,6 +96,22 @@ offsets! {
     mm_pgd = "mm_struct" "pgd",
     /// Bytes of page tables (an atomic).
     mm_pgtables_bytes = "mm_struct" "pgtables_bytes",
+    /// Pages of files mapped; an atomic, from 6.2 a `percpu_counter`.
+    mm_file_pages = "mm_struct" "rss_stat.count[0]|rss_stat[0].count",
+    /// Anonymous pages mapped.
+    mm_anon_pages = "mm_struct" "rss_stat.count[1]|rss_stat[1].count",
+    /// Pages of shared memory mapped.
+    mm_shmem_pages = "mm_struct" "rss_stat.count[3]|rss_stat[3].count",
+    /// Start of the program's data.
+    mm_start_data = "mm_struct" "start_data",
+    /// End of its initialised data.
+    mm_end_data = "mm_struct" "end_data",
+    /// Start of the heap.
+    mm_start_brk = "mm_struct" "start_brk",
+    /// End of the heap.
+    mm_brk = "mm_struct" "brk",
+    /// Pages of the mappings that grow down: the stack.
+    mm_stack_pages = "mm_struct" "stack_vm",
     /// Start of argv in user memory.
     mm_arg_start = "mm_struct" "arg_start",
     /// End of argv.
@@ -112,6 +128,8 @@ offsets! {
     bprm_filename = "linux_binprm" "filename",
     /// Path of what runs it.
     bprm_interp = "linux_binprm" "interp",
+    /// The path as given, on the new program's stack.
+    bprm_exec = "linux_binprm" "exec",
     /// Arguments.
     bprm_argc = "linux_binprm" "argc",
     /// User instruction pointer.

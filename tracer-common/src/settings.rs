@@ -19,20 +19,21 @@ pub struct Settings {
     pub exit_before_mm: u32,
     /// Pid of the daemon: in a tree, its children are roots while [`Control::adopt`] is set.
     pub self_tgid: u32,
+    /// Non-zero: kernel memory can be read by address (`bpf_probe_read_kernel`), which
+    /// lockdown=confidentiality forbids.
+    pub can_read_kernel: u32,
 }
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 24);
+const _: () = assert!(size_of::<Settings>() == 28);
 
-/// [`Control::flags`]: page tables can be walked, the other fields are valid.
-pub const CAN_WALK: u32 = 1 << 0;
 /// [`Control::flags`]: five levels of page tables.
-pub const FIVE_LEVELS: u32 = 1 << 1;
-/// [`Control::flags`]: `tlb_flush` is attached and was seen to fire.
-pub const HAS_FLUSH: u32 = 1 << 2;
-/// [`Control::flags`]: `mm_page_alloc` is attached and was seen to fire.
-pub const HAS_ALLOC: u32 = 1 << 3;
+pub const FIVE_LEVELS: u32 = 1 << 0;
+/// [`Control::flags`]: `mm_page_alloc` is attached.
+pub const HAS_ALLOC: u32 = 1 << 1;
+/// [`Control::flags`]: the self-test runs: only faults of the processes in the map `PROCESSES` are followed.
+pub const TESTING: u32 = 1 << 2;
 
 /// What was found out on the running kernel, in the map `CONTROL`; written by the daemon only.
 #[repr(C)]
@@ -44,7 +45,7 @@ pub struct Control {
     pub vmemmap: u64,
     /// Frame of the shared zero page.
     pub zero_pfn: u64,
-    /// `CAN_WALK` and the like.
+    /// `FIVE_LEVELS` and the like.
     pub flags: u32,
     /// Non-zero: children of the daemon are adopted as roots of the tree.
     pub adopt: u32,

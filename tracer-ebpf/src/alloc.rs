@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tracer_common::counter;
 
 use crate::{
-    kernel::{Pointer as _, Task, argument, current_ids, setting},
+    kernel::{Pointer as _, Task, argument, current_ids},
     maps, page,
 };
 
@@ -90,6 +90,7 @@ fn allocated(page: u64, zeroed: bool) {
         return;
     }
     let (tgid, tid) = current_ids();
+    let Some(control) = maps::control() else { return };
     let known = maps::thread(tid);
     let task = Task::current();
     let regs = task.user_regs();
@@ -98,11 +99,7 @@ fn allocated(page: u64, zeroed: bool) {
         // SAFETY: a map value; only its own thread works on it.
         let t = unsafe { &mut *state };
         if t.is_inside(regs) {
-            if !t.was_present()
-                && t.allocated == 0
-                && t.allocated_zeroed == 0
-                && let Some(control) = maps::control()
-            {
+            if !t.was_present() && t.allocated == 0 && t.allocated_zeroed == 0 {
                 let entry = t.walk(control, Some(mm));
                 t.entry = entry.value;
                 t.level = entry.level;
@@ -116,7 +113,7 @@ fn allocated(page: u64, zeroed: bool) {
             return;
         }
     }
-    if setting!(tree) != 0 && maps::process(tgid).is_none() {
+    if !maps::is_followed(control, tgid) {
         return;
     }
     let lock = mm.lock_count();

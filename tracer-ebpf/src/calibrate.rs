@@ -7,7 +7,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::settings::GIB_PER_RUN;
 
 use crate::{
-    kernel::{Pointer as _, Task, argument, current_ids},
+    kernel::{Pointer as _, Task, argument, current_ids, read_kernel},
     maps::CALIBRATION,
     page,
 };
@@ -30,8 +30,7 @@ pub fn calibrate_walk(_ctx: BtfTracePointContext) -> i32 {
         let base = pgd & !(GIB - 1);
         for i in 0..GIB_PER_RUN {
             let candidate = base.wrapping_sub(u64::from((*q).first_gib + i) * GIB);
-            let at = candidate.wrapping_add((*q).physical) as *const u64;
-            if aya_ebpf::helpers::bpf_probe_read_kernel(at) != Ok((*q).magic) {
+            if read_kernel(candidate.wrapping_add((*q).physical)) != Some((*q).magic) {
                 continue;
             }
             for levels in 4..=5 {

@@ -7,7 +7,7 @@
 use tracer_common::{
     counter::{self, Class, HUGE_BYTES, Mode},
     event::THREAD_BYTES,
-    settings::{Control, HAS_ALLOC, HAS_FLUSH},
+    settings::{Control, HAS_ALLOC},
 };
 
 use crate::{
@@ -123,29 +123,70 @@ fn add(counter: u32, by: u64) {
 
 #[inline(always)]
 fn add_class(t: &Thread, class: Class) {
+    add(index(t, class), 1);
+}
+
+#[inline(always)]
+fn index(t: &Thread, class: Class) -> u32 {
     let mode = if t.mode == Mode::Kernel as u8 { Mode::Kernel } else { Mode::User };
-    add(counter::index(class, mode), 1);
+    counter::index(class, mode)
+}
+
+/// Counts a copy by its class, and by where it is unless that is [`counter::COUNTERS`].
+#[inline(never)]
+fn add_copy(class: u32, region: u32) {
+    match maps::current_process() {
+        Some(entry) => {
+            maps::count(entry, class, 1);
+            maps::count(entry, region, 1);
+        }
+        None => maps::count_late(1),
+    }
+}
+
+/// The counter of the region that the fault was in; [`counter::COUNTERS`] for anonymous memory elsewhere, which is
+/// what is left of the sum.
+#[inline(always)]
+fn region(t: &Thread, mm: Option<Mm<Reached>>, of_file: bool) -> u32 {
+    if let Some(mm) = mm {
+        if mm.is_heap(t.address) {
+            return counter::IN_HEAP;
+        }
+        if mm.is_stack(t.address) {
+            return counter::IN_STACK;
+        }
+        if mm.is_data(t.address) {
+            return counter::IN_DATA;
+        }
+    }
+    if of_file { counter::IN_FILE } else { counter::COUNTERS as u32 }
+}
+
+/// A page of a private file mapping was copied on its first touch.
+#[inline(always)]
+fn add_first_copy(t: &Thread, mm: Option<Mm<Reached>>) {
+    add_copy(index(t, Class::FileFirst), region(t, mm, true));
 }
 
 /// The fault ended in a new page: counts what it replaced.
 #[inline(always)]
-pub(crate) fn commit(t: &mut Thread) {
+pub(crate) fn commit(t: &mut Thread, mm: Option<Mm<Reached>>) {
+    t.open = 0;
     if t.split != 0 {
         add(counter::SPLIT, 1);
     }
     let class = if t.level >= 2 && t.small == 0 {
         if t.is_kind(PageKind::Zero) {
-            Class::HugeZero
-        } else {
-            add(HUGE_BYTES, if t.level == 2 { PMD_BYTES } else { PUD_BYTES });
-            Class::Huge
+            return add_class(t, Class::HugeZero);
         }
+        add(HUGE_BYTES, if t.level == 2 { PMD_BYTES } else { PUD_BYTES });
+        Class::Huge
     } else if !t.was_present() {
         Class::Swap
     } else if t.is_kind(PageKind::Zero)
         || (t.is_kind(PageKind::Unknown) && t.allocated_zeroed != 0 && t.allocated == 0)
     {
-        Class::Zero
+        return add_class(t, Class::Zero);
     } else if t.is_kind(PageKind::Ksm) {
         Class::Ksm
     } else if t.is_kind(PageKind::File) {
@@ -153,8 +194,7 @@ pub(crate) fn commit(t: &mut Thread) {
     } else {
         Class::Anon
     };
-    add_class(t, class);
-    t.open = 0;
+    add_copy(index(t, class), region(t, mm, matches!(class, Class::File)));
 }
 
 /// Settles a fault that no event decided. `gone`: the memory it happened in is no longer there.
@@ -180,11 +220,11 @@ fn settle_absent(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gon
         if gone {
             // A copy of a private file page, or a page for the file itself: the former is usual.
             add(counter::UNSURE, 1);
-            return add_class(t, Class::FileFirst);
+            return add_first_copy(t, None);
         }
         let now = t.walk(control, mm);
         if now.level == 1 && now.is_present() && page::kind(control, now) == PageKind::Anon {
-            return add_class(t, Class::FileFirst);
+            return add_first_copy(t, mm);
         }
         return add(counter::FILL, 1);
     }
@@ -209,24 +249,27 @@ fn settle_protected(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, 
         if t.level >= 2 {
             t.small = 1;
         }
-        return commit(t);
+        return commit(t, mm);
     }
     if t.level >= 2 && t.split != 0 {
         if now.level == t.level && now.is_present() && now.pfn() != before.pfn() {
             t.split = 0;
-            return commit(t);
+            return commit(t, mm);
         }
         add(counter::SPLIT, 1);
         return add(counter::LOST_RACE, 1);
     }
     if control.flags & HAS_ALLOC == 0
-        && (control.flags & HAS_FLUSH == 0 || mm.is_some_and(Mm::has_global_asid))
-        && now.is_present()
         && before.value & WRITABLE == 0
+        && now.is_present()
         && now.level == before.level
         && now.pfn() != before.pfn()
     {
-        return commit(t);
+        // Somebody copied the page: we, if no flush event tells of copies here; else another thread was faster.
+        if mm.is_some_and(Mm::has_global_asid) {
+            return commit(t, mm);
+        }
+        return add(counter::LOST_RACE, 1);
     }
     if before.value & WRITABLE != 0 {
         return add(counter::SPURIOUS, 1);

@@ -8,7 +8,7 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::{
         bpf_probe_read_user,
-        generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
+        generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str, bpf_probe_read_user_str},
     },
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
@@ -34,11 +34,14 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let filename = bprm.follow(offset!(bprm_filename));
     let interp = bprm.follow(offset!(bprm_interp));
     let is_script = interp.address() != filename.address();
-    report(0, Task(argument(&ctx, 0)), ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
-        let path_len = read_path(tail, filename.address(), flags);
+    let task = Task(argument(&ctx, 0));
+    report(0, task, ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
+        let path_len = read_path(tail, filename.address(), bprm.read(offset!(bprm_exec)), flags);
         let interp_len = if is_script {
+            // The interpreter is its own first argument (fs/binfmt_script.c).
+            let first_argument = task.mm().map_or(0, |mm| mm.args().0);
             // SAFETY: the tail has room for two paths.
-            read_path(unsafe { tail.add(path_len as usize) }, interp.address(), flags)
+            read_path(unsafe { tail.add(path_len as usize) }, interp.address(), first_argument, flags)
         } else {
             0
         };
@@ -76,7 +79,7 @@ pub fn sched_process_exec_format(ctx: TracePointContext) -> u32 {
     let filename = (ctx.as_ptr() as u64).wrapping_add(u64::from(place & 0xffff));
     report(1, task, old_tid, None, |tail, flags| {
         *flags |= FLAG_NO_INTERP;
-        (read_path(tail, filename, flags), 0)
+        (read_path(tail, filename, 0, flags), 0)
     });
     0
 }
@@ -166,11 +169,18 @@ fn report<P: Pointer>(
     ring::emit_tailed(Kind::Exec, scratch, tail_len);
 }
 
-/// Copies a path of the kernel's without its NUL; the result is below [`PATH_BYTES`].
+/// Copies a path of the kernel's, or the program's own copy of it where the former must not be read, without its
+/// NUL; the result is below [`PATH_BYTES`], 0 when it cannot be read.
 #[inline(always)]
-fn read_path(to: *mut u8, from: u64, flags: &mut u32) -> u32 {
-    // SAFETY: `to` has room for PATH_BYTES; the helper checks the address it reads.
-    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, from as *const _) };
+fn read_path(to: *mut u8, kernel: u64, user: u64, flags: &mut u32) -> u32 {
+    // SAFETY: `to` has room for PATH_BYTES; the helpers check the address they read.
+    let read = unsafe {
+        if setting!(can_read_kernel) != 0 {
+            bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, kernel as *const _)
+        } else {
+            bpf_probe_read_user_str(to.cast(), PATH_BYTES as u32, user as *const _)
+        }
+    };
     if read == PATH_BYTES as i64 {
         *flags |= FLAG_PATH_CUT;
     }

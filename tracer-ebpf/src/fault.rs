@@ -49,7 +49,7 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     let Some(control) = maps::control() else { return };
     let state = match known {
         Some(state) => state,
-        None if setting!(tree) != 0 && maps::process(tgid).is_none() => return,
+        None if !maps::is_followed(control, tgid) => return,
         // `sched_process_exit` has closed the thread's account.
         None if setting!(exit_before_mm) != 0 && task.is_exiting() => return maps::count_late(1),
         None => match maps::thread_or_new(tid) {

@@ -5,10 +5,7 @@
 //! (mm/memory.c). A reuse, a refusal and a lost race do not flush.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::{
-    counter,
-    settings::{CAN_WALK, HAS_ALLOC},
-};
+use tracer_common::{counter, settings::HAS_ALLOC};
 
 use crate::{
     cow,
@@ -51,17 +48,17 @@ pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if t.was_present() {
-        if t.level == 1 || control.flags & CAN_WALK == 0 {
+        if t.level <= 1 {
             // A flush before the allocation is reclaim's.
             if control.flags & HAS_ALLOC == 0 || t.allocated | t.allocated_zeroed != 0 {
-                cow::commit(t);
+                cow::commit(t, task.mm());
             }
         } else if t.walk(control, task.mm()).level == 1 {
             // The huge mapping is a table by now: one small page was copied.
             t.small = 1;
-            cow::commit(t);
+            cow::commit(t, task.mm());
         } else if ctx.arg::<u64>(1) == 1 {
-            cow::commit(t);
+            cow::commit(t, task.mm());
         } else {
             t.split = 1;
         }
@@ -69,8 +66,25 @@ pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
         // It was a swap entry and is cleared at this moment: read back, then copied.
         let now = t.walk(control, task.mm());
         if now.value == 0 && now.level == 1 {
-            cow::commit(t);
+            cow::commit(t, task.mm());
         }
+    }
+    0
+}
+
+/// The level `lite`: no other hook, no state. Counts the pages that a fault in user mode replaced, which may have
+/// been zero pages; a flush inside a system call is something else's.
+#[btf_tracepoint(function = "tlb_flush")]
+pub fn tlb_flush_lite(ctx: BtfTracePointContext) -> i32 {
+    let reason: u32 = ctx.arg(0);
+    if reason == LOCAL_MM_SHOOTDOWN
+        && ctx.arg::<u64>(1) == 1
+        && Task::current().user_regs().orig_ax() == u64::MAX
+        && let Some(control) = maps::control()
+        && maps::is_followed(control, current_ids().0)
+        && let Some(entry) = maps::current_process()
+    {
+        maps::count(entry, counter::UNSORTED, 1);
     }
     0
 }

@@ -158,6 +158,10 @@ fn report(child: Task<Typed>) {
                 Some(mm) if !shares_mm => mm.pgtable_bytes(),
                 _ => 0,
             };
+            ((*record).anon_pages, (*record).file_pages, (*record).shmem_pages) = match child_mm {
+                Some(mm) if !shares_mm => mm.pages(),
+                _ => (0, 0, 0),
+            };
             (*record).cgroup_id = bpf_get_current_cgroup_id();
             (*record).eager_copies = u64::from(eager_copies);
             (*record).parent = match parent_entry {

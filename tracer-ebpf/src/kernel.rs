@@ -10,7 +10,7 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use tracer_common::{event::COMM_BYTES, offsets::Offsets, settings::Settings};
+use tracer_common::{counter::PAGE_BYTES, event::COMM_BYTES, offsets::Offsets, settings::Settings};
 
 /// Filled in by the daemon before the load.
 #[unsafe(no_mangle)]
@@ -25,6 +25,7 @@ pub(crate) static SETTINGS: Settings = Settings {
     watermark_bytes: 0,
     exit_before_mm: 0,
     self_tgid: 0,
+    can_read_kernel: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
@@ -48,6 +49,17 @@ macro_rules! setting {
     };
 }
 pub(crate) use {offset, setting};
+
+/// Reads the kernel's memory at an address that the verifier knows nothing of; `None` when that failed, or is
+/// forbidden.
+#[inline(always)]
+pub(crate) fn read_kernel<T>(address: u64) -> Option<T> {
+    if setting!(can_read_kernel) == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
 
 /// How the memory behind a kernel pointer is read.
 pub(crate) trait Pointer: Copy {
@@ -102,8 +114,7 @@ impl Pointer for Reached {
         if setting!(typed_current) != 0 {
             return Typed(self.0).read(offset);
         }
-        // SAFETY: the helper checks the address; on a fault the default stands.
-        unsafe { bpf_probe_read_kernel(self.0.wrapping_add(offset as usize).cast::<T>()) }.unwrap_or_default()
+        read_kernel(self.0 as u64 + u64::from(offset)).unwrap_or_default()
     }
     #[inline(always)]
     fn follow(self, offset: u32) -> Self {
@@ -225,7 +236,7 @@ impl<P: Pointer> Task<P> {
     pub(crate) fn is_exiting(self) -> bool {
         self.0.read::<u32>(offset!(task_flags)) & 4 != 0
     }
-    /// Its pid in its own pid namespace; for `through` see [`Pointer::number`].
+    /// Its pid in its own pid namespace; 0 when it cannot be read. For `through` see [`Pointer::number`].
     #[inline(always)]
     pub(crate) fn vpid(self, through: *mut u64) -> u32 {
         let pid = self.0.follow(offset!(task_thread_pid));
@@ -235,9 +246,7 @@ impl<P: Pointer> Task<P> {
         }
         // An element behind the first of `struct pid.numbers` has no constant offset: no typed load.
         let at = offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr);
-        let at = pid.number(through).wrapping_add(u64::from(at)) as *const u32;
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
+        read_kernel(pid.number(through).wrapping_add(u64::from(at))).unwrap_or_default()
     }
     /// The name. Written as two words: the verifier allows wide loads inside an array member.
     #[inline(always)]
@@ -290,6 +299,31 @@ impl<P: Pointer> Mm<P> {
     pub(crate) fn pgtable_bytes(self) -> u64 {
         self.0.read(offset!(mm_pgtables_bytes))
     }
+    /// Pages that are mapped: anonymous, of files, of shared memory.
+    #[inline(always)]
+    pub(crate) fn pages(self) -> (u64, u64, u64) {
+        let count = |offset| self.0.read::<u64>(offset);
+        (count(offset!(mm_anon_pages)), count(offset!(mm_file_pages)), count(offset!(mm_shmem_pages)))
+    }
+    /// True when `address` is in the heap (brk).
+    #[inline(always)]
+    pub(crate) fn is_heap(self, address: u64) -> bool {
+        address >= self.0.read(offset!(mm_start_brk)) && address < page_end(self.0.read(offset!(mm_brk)))
+    }
+    /// True when `address` is in the first thread's stack, above which nothing else is mapped for writing.
+    #[inline(always)]
+    pub(crate) fn is_stack(self, address: u64) -> bool {
+        let bytes = self.0.read::<u64>(offset!(mm_stack_pages)) * PAGE_BYTES;
+        address >= self.start_stack().wrapping_sub(bytes)
+    }
+    /// True when `address` is in the program's own data, initialised or not: up to the heap, which follows it.
+    #[inline(always)]
+    pub(crate) fn is_data(self, address: u64) -> bool {
+        let end = self.0.read::<u64>(offset!(mm_end_data));
+        let heap = self.0.read::<u64>(offset!(mm_start_brk));
+        let start = self.0.read::<u64>(offset!(mm_start_data)) & !(PAGE_BYTES - 1);
+        address >= start && address < if heap >= end { heap } else { page_end(end) }
+    }
     /// Where argv lies in user memory.
     #[inline(always)]
     pub(crate) fn args(self) -> (u64, u64) {
@@ -316,6 +350,12 @@ impl<P: Pointer> Mm<P> {
         let at = offset!(mm_global_asid);
         at != tracer_common::offsets::MISSING && self.0.read::<u16>(at) != 0
     }
+}
+
+/// The end of the page that holds the byte before `address`.
+#[inline(always)]
+const fn page_end(address: u64) -> u64 {
+    (address + PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }
 
 /// `struct pt_regs`.

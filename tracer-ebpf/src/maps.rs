@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tracer_common::{
     counter::COUNTERS,
     event::{Exec, ExecFailed, Process, Stats, TAIL_BYTES},
-    settings::{Calibration, Control},
+    settings::{Calibration, Control, TESTING},
 };
 
 use crate::{
@@ -95,6 +95,12 @@ pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
 #[inline(always)]
 pub(crate) fn process(tgid: u32) -> Option<*mut Process> {
     PROCESSES.get_ptr_mut(tgid)
+}
+
+/// True when the faults of a process that has no state yet are to be followed.
+#[inline(always)]
+pub(crate) fn is_followed(control: &Control, tgid: u32) -> bool {
+    (setting!(tree) == 0 && control.flags & TESTING == 0) || process(tgid).is_some()
 }
 
 /// The entry of the current process. One that was there before us gets it now, unless a tree is traced.

@@ -1,9 +1,8 @@
 //! Page tables and pages, as x86_64 has them: what maps an address now, and what kind of page that is.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use tracer_common::settings::{CAN_WALK, Control, FIVE_LEVELS};
+use tracer_common::settings::{Control, FIVE_LEVELS};
 
-use crate::kernel::{Mm, Pointer, offset};
+use crate::kernel::{Mm, Pointer, offset, read_kernel};
 
 /// Bits of a page-table entry (arch/x86/include/asm/pgtable_types.h).
 pub(crate) const PRESENT: u64 = 1 << 0;
@@ -40,12 +39,6 @@ impl Entry {
     }
 }
 
-#[inline(always)]
-fn load(address: u64) -> Option<u64> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const u64) }.ok()
-}
-
 /// The address of the entry for `address` in the table at `table`, whose index begins at bit `shift`.
 #[inline(always)]
 const fn slot(table: u64, address: u64, shift: u32) -> u64 {
@@ -59,18 +52,18 @@ const fn slot(table: u64, address: u64, shift: u32) -> u64 {
 fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> Option<Entry> {
     let mut table = pgd;
     if five_levels {
-        let e = load(slot(table, address, 48))?;
+        let e: u64 = read_kernel(slot(table, address, 48))?;
         if e & PRESENT == 0 {
             return None;
         }
         table = page_offset + (e & FRAME);
     }
-    let e = load(slot(table, address, 39))?;
+    let e: u64 = read_kernel(slot(table, address, 39))?;
     if e & PRESENT == 0 {
         return None;
     }
     table = page_offset + (e & FRAME);
-    let e = load(slot(table, address, 30))?;
+    let e: u64 = read_kernel(slot(table, address, 30))?;
     if e & PRESENT == 0 {
         return None;
     }
@@ -78,14 +71,14 @@ fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> O
         return Some(Entry { value: e, level: 3 });
     }
     table = page_offset + (e & FRAME);
-    let e = load(slot(table, address, 21))?;
+    let e: u64 = read_kernel(slot(table, address, 21))?;
     if e & HUGE != 0 {
         return Some(Entry { value: e, level: 2 });
     }
     if e & PRESENT == 0 {
         return None;
     }
-    let e = load(slot(page_offset + (e & FRAME), address, 12))?;
+    let e: u64 = read_kernel(slot(page_offset + (e & FRAME), address, 12))?;
     Some(Entry { value: e, level: 1 })
 }
 
@@ -98,9 +91,6 @@ pub(crate) fn walk<P: Pointer>(
     address: u64,
 ) -> Entry {
     let Some(mm) = mm else { return Entry::NONE };
-    if control.flags & CAN_WALK == 0 {
-        return Entry::NONE;
-    }
     let five_levels = control.flags & FIVE_LEVELS != 0;
     walk_tables(mm.pgd(through), control.page_offset, five_levels, address).unwrap_or(Entry::NONE)
 }
@@ -137,13 +127,13 @@ pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
         return PageKind::Zero;
     }
     let mut page = address(control, entry.pfn());
-    let Some(head) = load(page + u64::from(offset!(page_compound))) else {
+    let Some(head) = read_kernel::<u64>(page + u64::from(offset!(page_compound))) else {
         return PageKind::Unknown;
     };
     if head & 1 != 0 {
         page = if head >> 40 == 0xff_ffff { page & head & !1 } else { head - 1 };
     }
-    let Some(mapping) = load(page + u64::from(offset!(page_mapping))) else {
+    let Some(mapping) = read_kernel::<u64>(page + u64::from(offset!(page_mapping))) else {
         return PageKind::Unknown;
     };
     match mapping & 3 {

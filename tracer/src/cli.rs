@@ -82,9 +82,10 @@ pub struct Run {
     #[arg(long, value_name = "SET")]
     pub hooks: Option<Hooks>,
 
-    /// Count copy-on-write faults [default: on]
-    #[arg(long, value_name = "SWITCH")]
-    pub cow: Option<Switch>,
+    /// How closely to count copy-on-write faults; a kernel on which the level does not work gets the
+    /// next one, and `hello` says so [default: full]
+    #[arg(long, value_name = "LEVEL")]
+    pub cow: Option<Cow>,
 
     /// Size of the ring buffer: a power of two from 64K to 1G, as in 16M [default: 16M]
     #[arg(long, value_name = "BYTES")]
@@ -141,12 +142,16 @@ pub enum Hooks {
     Full,
 }
 
-/// On or off.
+/// How closely copy-on-write faults are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// Do it.
-    On,
-    /// Do not.
+pub enum Cow {
+    /// Everything.
+    Full,
+    /// Without a hook on page allocations: no copies of swapped pages, on first touch, by pinning or by fork itself.
+    Fault,
+    /// At next to no cost: pages replaced by faults in user mode, zero pages included, without kinds.
+    Lite,
+    /// Nothing.
     Off,
 }
 

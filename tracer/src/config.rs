@@ -11,6 +11,7 @@ use std::{
 use crate::{
     cli,
     error::{Error, reason},
+    level::Level,
     probe::procfs,
 };
 
@@ -60,8 +61,8 @@ pub struct Run {
     pub events: bool,
     /// The full set of hooks.
     pub full_hooks: bool,
-    /// Count copy-on-write faults.
-    pub cow: bool,
+    /// How closely copy-on-write faults are counted.
+    pub cow: Level,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Bound of the process table.
@@ -127,7 +128,7 @@ impl Run {
             record: typed.record,
             events: typed.events,
             full_hooks,
-            cow: typed.cow != Some(cli::Switch::Off),
+            cow: typed.cow.map_or(Level::Full, level),
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),
             heartbeat: interval("--heartbeat", typed.heartbeat.as_deref())?,
@@ -154,6 +155,15 @@ impl Replay {
             ));
         }
         Ok(Self { recording: typed.recording, output })
+    }
+}
+
+fn level(typed: cli::Cow) -> Level {
+    match typed {
+        cli::Cow::Full => Level::Full,
+        cli::Cow::Fault => Level::Fault,
+        cli::Cow::Lite => Level::Lite,
+        cli::Cow::Off => Level::Off,
     }
 }
 
@@ -291,7 +301,8 @@ mod tests {
         let run = run(|_| {}).unwrap();
         assert_eq!(run.target, Target::System);
         assert_eq!(run.output, Output::Stdout);
-        assert!(!run.full_hooks && run.cow && !run.events && !run.wait_all);
+        assert!(!run.full_hooks && !run.events && !run.wait_all);
+        assert_eq!(run.cow, Level::Full);
         assert_eq!((run.ring_bytes, run.max_processes), (16 << 20, 65_536));
         assert_eq!((run.heartbeat, run.cow_interval), (Some(INTERVAL), Some(INTERVAL)));
     }
@@ -310,14 +321,15 @@ mod tests {
             typed.command = vec!["ls".into()];
             typed.output = Some("-".into());
             typed.hooks = Some(cli::Hooks::Base);
-            typed.cow = Some(cli::Switch::Off);
+            typed.cow = Some(cli::Cow::Lite);
             typed.heartbeat = Some("0".into());
             typed.cow_interval = Some("0.5".into());
             typed.uid = vec!["0".into(), "7".into()];
         })
         .unwrap();
         assert_eq!(run.output, Output::Stdout);
-        assert!(!run.full_hooks && !run.cow);
+        assert!(!run.full_hooks);
+        assert_eq!(run.cow, Level::Lite);
         assert_eq!((run.heartbeat, run.cow_interval), (None, Some(Duration::from_millis(500))));
         assert_eq!(run.uids, [0, 7]);
     }

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod decode;
 pub mod error;
 pub mod filter;
+pub mod level;
 pub mod lifecycle;
 mod log;
 pub mod pipeline;

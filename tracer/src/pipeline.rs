@@ -15,7 +15,7 @@ use crate::{
     error::{Code, Error},
     filter::Filter,
     lifecycle::Lifecycle,
-    record::{Account, Bye, FilterInfo, KindCounts, Reason, Record, Time},
+    record::{Account, Bye, FilterInfo, KindCounts, Reason, Record, Skipped, Time},
     replay::{Head, Reader, Recorder},
     sink::{Sink, file, jsonl::JsonLines},
 };
@@ -27,6 +27,8 @@ pub struct KernelCounts {
     pub records: [KindCounts; KINDS],
     /// Runs of programs that the kernel skipped.
     pub recursion_misses: u64,
+    /// The same for each program, whether something is lost by it or not.
+    pub skipped: Skipped,
 }
 
 /// One run, from events to lines.
@@ -171,6 +173,7 @@ impl<S: Sink> Pipeline<S> {
             written: self.lines.written(),
             filtered: self.lines.filtered(),
             recursion_misses: kernel.recursion_misses,
+            skipped: kernel.skipped,
             lifecycle: self.lifecycle.stats(),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::record::{Copies, ForkKind, Record, Timeline};
+use crate::{
+    level::Level,
+    record::{Copies, ForkKind, Record, Timeline},
+};
 
 /// How many of the most expensive forks are named.
 const TOP: usize = 5;
@@ -19,19 +22,37 @@ pub struct Summary {
     spawns: u64,
     execs: u64,
     failed_execs: u64,
-    /// Copies are not counted in this run: they are not known, not none.
-    uncounted: bool,
-    cow: Copies,
-    wasted: Copies,
+    /// How closely copies are counted: what is not, is not known, which is not none.
+    level: Level,
+    cow: Sum,
+    wasted: Sum,
     lost: u64,
     expensive: Vec<Expensive>,
+}
+
+/// Copies and reuses of many processes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    copies: u64,
+    reuses: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, more: Copies) {
+        self.copies = self.copies.saturating_add(more.copies);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+        self.reuses = self.reuses.saturating_add(more.reuses.unwrap_or(0));
+    }
 }
 
 /// A fork that is worth its own line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Expensive {
     bytes: u64,
-    copies: u64,
+    /// Pages copied, by who paid.
+    by_child: u64,
+    by_parent: u64,
     pid: u32,
     name: String,
     then: &'static str,
@@ -41,7 +62,7 @@ impl Summary {
     /// Counts a record; most kinds change nothing.
     pub fn add(&mut self, record: &Record<'_>) {
         match record {
-            Record::Hello(hello) => self.uncounted = hello.cow_level == "off",
+            Record::Hello(hello) => self.level = hello.cow_level,
             Record::Timeline(timeline) => self.add_timeline(timeline),
             Record::Lost(lost) => self.lost = self.lost.saturating_add(lost.count),
             _ => {}
@@ -55,7 +76,7 @@ impl Summary {
         self.execs = self.execs.saturating_add(story.exec.seq);
         self.failed_execs = self.failed_execs.saturating_add(story.exec.failures.unwrap_or(0));
         if let Some(cow) = story.cow {
-            self.cow = self.cow.plus(Copies { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes });
+            self.cow.add(Copies { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes });
         }
         let Some(fork) = story.fork else { return };
         match fork.kind {
@@ -66,15 +87,18 @@ impl Summary {
             ForkKind::Vfork => self.vforks += 1,
             ForkKind::PosixSpawn => self.spawns += 1,
         }
-        self.wasted = self.wasted.plus(fork.wasted.unwrap_or_default());
-        let cost = fork.before_exec.unwrap_or_default().plus(fork.by_parent.unwrap_or_default());
+        self.wasted.add(fork.wasted.unwrap_or_default());
+        let by_child = fork.before_exec.unwrap_or_default();
+        let by_parent = fork.by_parent.map_or_else(Copies::default, |by| by.paid);
+        let bytes = by_child.bytes.saturating_add(by_parent.bytes);
         let is_dear =
-            self.expensive.len() < TOP || self.expensive.last().is_some_and(|last| last.bytes < cost.bytes);
-        if !fork.shares_mm && cost.bytes > 0 && is_dear {
-            let at = self.expensive.partition_point(|other| other.bytes >= cost.bytes);
+            self.expensive.len() < TOP || self.expensive.last().is_some_and(|last| last.bytes < bytes);
+        if !fork.shares_mm && bytes > 0 && is_dear {
+            let at = self.expensive.partition_point(|other| other.bytes >= bytes);
             let expensive = Expensive {
-                bytes: cost.bytes,
-                copies: cost.copies,
+                bytes,
+                by_child: by_child.copies,
+                by_parent: by_parent.copies,
                 pid: timeline.process.pid,
                 name: plain(timeline.process.name.0),
                 then: if story.exec.seq > 0 { "exec" } else { "no exec" },
@@ -148,16 +172,15 @@ impl Display for Summary {
             write!(f, " ({} failed)", self.failed_execs)?;
         }
         writeln!(f)?;
-        if self.uncounted {
+        if !self.level.has_copies() {
             writeln!(f, "  copy-on-write: not counted")?;
         } else {
-            writeln!(
-                f,
-                "  copy-on-write: {} ({}), {}",
-                Count(self.cow.copies, "page copy"),
-                Bytes(self.cow.bytes),
-                Count(self.cow.reuses, "reuse"),
-            )?;
+            let (copies, bytes) = (Count(self.cow.copies, "page copy"), Bytes(self.cow.bytes));
+            let reuses = Count(self.cow.reuses, "reuse");
+            match self.level {
+                Level::Lite => writeln!(f, "  copy-on-write: {copies} ({bytes}), zero pages included")?,
+                _ => writeln!(f, "  copy-on-write: {copies} ({bytes}), {reuses}")?,
+            }
         }
         if self.forks > 0 {
             write!(
@@ -167,7 +190,7 @@ impl Display for Summary {
                 Count(self.forks, "fork"),
                 u128::from(self.forks_then_exec) * 100 / u128::from(self.forks),
             )?;
-            if !self.uncounted {
+            if self.level.has_copies() {
                 let wasted = Count(self.wasted.copies, "page copy");
                 write!(f, ", wasted on them: {wasted} ({})", Bytes(self.wasted.bytes))?;
             }
@@ -180,12 +203,13 @@ impl Display for Summary {
         for fork in &self.expensive {
             writeln!(
                 f,
-                "    {:>10}  {:>6}  pid {} {} ({})",
+                "    {:>10}  pid {} {} ({}): {} by the child, {} by its parent",
                 Bytes(fork.bytes).to_string(),
-                fork.copies,
                 fork.pid,
                 fork.name,
                 fork.then,
+                Count(fork.by_child, "page copy"),
+                fork.by_parent,
             )?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use std::{fs, path::PathBuf};
 use common::{Story, comm, config, follow};
 use tracer::{
     filter::Filter,
+    level::Level,
     lifecycle::Config,
     record::{Account, Bye, Calibration, Hello, KindCounts, Reason, Record},
 };
@@ -46,11 +47,17 @@ fn control_lines() {
     let hello = Hello {
         command: Some(vec!["make".into(), "x".repeat(9_000)]),
         calibration: Some(Calibration { levels: 4, walk: true, flush: true, alloc: false }),
-        cow_level: "fault".into(),
+        cow_level: Level::Fault,
         ..Hello::default()
     };
     let counts = KindCounts { seen: 10, submitted: 9, ring_full: 1 };
-    let account = Account { records: [counts; KINDS], received: 63, written: 1, ..Account::default() };
+    let account = Account {
+        records: [counts; KINDS],
+        received: 63,
+        written: 1,
+        skipped: [("page_fault_user", 0), ("tlb_flush", 3)].into_iter().collect(),
+        ..Account::default()
+    };
     let mut lines = Vec::new();
     Record::Hello(&hello).write_json("box", 1, &mut lines);
     Record::Heartbeat(&account).write_json("box", 2, &mut lines);

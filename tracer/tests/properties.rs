@@ -13,6 +13,7 @@ use serde_json::Value;
 use tracer::{
     decode::{Event, Loss, LossStage},
     filter::Filter,
+    level::Level,
     lifecycle::{Config, Lifecycle},
     record::{EntityId, MAX_LINE_BYTES, Record, boot_hash},
     replay::Reader,
@@ -191,29 +192,34 @@ fn check_lines(lines: &str) {
     assert!(lines.lines().all(|line| line.len() < MAX_LINE_BYTES));
 }
 
-/// What only the fault hooks can tell.
-const COUNTED: [&str; 17] = [
-    "/tracer/cow",
-    "/tracer/delta",
-    "/tracer/fork/before_exec",
-    "/tracer/fork/by_parent",
-    "/tracer/fork/eager_copies",
-    "/tracer/fork/wasted",
-    "/tracer/faults/demand_zero",
-    "/tracer/faults/file",
-    "/tracer/faults/write_notify",
-    "/tracer/faults/segv",
-    "/tracer/faults/spurious",
-    "/tracer/faults/uffd",
-    "/tracer/faults/failed",
-    "/tracer/faults/lost_races",
-    "/tracer/faults/splits",
-    "/tracer/faults/unsure",
-    "/tracer/children/paid",
-];
+/// JSON pointers to what is not known at a level.
+fn unknown(level: Level) -> Vec<String> {
+    // As `Level::unknown` says of the whole.
+    const FAULTS: [&str; 10] = [
+        "demand_zero",
+        "file",
+        "write_notify",
+        "segv",
+        "spurious",
+        "uffd",
+        "failed",
+        "lost_races",
+        "splits",
+        "unsure",
+    ];
+    let of = |field: &&str| match *field {
+        "tracer.faults" => FAULTS.iter().map(|name| format!("/tracer/faults/{name}")).collect(),
+        field => vec![format!("/{}", field.replace('.', "/"))],
+    };
+    level.unknown().iter().flat_map(of).collect()
+}
 
 fn copies(value: &Value) -> u64 {
     value["copies"].as_u64().unwrap_or(0)
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    prop::sample::select(&Level::ALL[..])
 }
 
 proptest! {
@@ -256,16 +262,16 @@ proptest! {
     }
 
     #[test]
-    fn without_counts_all_else_is_told_the_same(deeds in prop::collection::vec(deed(), 0..120)) {
+    fn at_each_level_all_else_is_told_the_same(deeds in prop::collection::vec(deed(), 0..120), level in level()) {
         let counted = hear(&tell(&deeds, full()), &[]).lines;
-        let told = hear(&tell(&deeds, Config { cow: false, ..full() }), &[]).lines;
+        let told = hear(&tell(&deeds, Config { cow: level, ..full() }), &[]).lines;
         check_lines(&told);
         prop_assert_eq!(told.lines().count(), counted.lines().count());
         for (told, counted) in told.lines().zip(counted.lines()) {
             let told: Value = serde_json::from_str(told).unwrap();
             let mut counted: Value = serde_json::from_str(counted).unwrap();
-            for path in COUNTED {
-                if let Some(count) = counted.pointer_mut(path) {
+            for path in unknown(level) {
+                if let Some(count) = counted.pointer_mut(&path) {
                     *count = Value::Null;
                 }
             }
@@ -295,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_survived(events in prop::collection::vec(garbage(), 0..200), max in 1_usize..8, full_hooks: bool, cow: bool) {
+    fn garbage_is_survived(events in prop::collection::vec(garbage(), 0..200), max in 1_usize..8, full_hooks: bool, cow in level()) {
         let config = Config { max_processes: max, steps: true, full_hooks, cow, roots: vec![3], ..full() };
         let mut lifecycle = Lifecycle::new(config);
         let mut lines = Vec::new();
@@ -312,8 +318,8 @@ proptest! {
         let mut timelines = HashMap::new();
         for line in lines.lines() {
             let value: Value = serde_json::from_str(line).unwrap();
-            for path in COUNTED {
-                prop_assert!(cow || value.pointer(path).is_none_or(Value::is_null), "{}", line);
+            for path in unknown(cow) {
+                prop_assert!(value.pointer(&path).is_none_or(Value::is_null), "{} {}", path, line);
             }
             if value["event"]["action"] == "timeline" {
                 let id = value["process"]["entity_id"].to_string();

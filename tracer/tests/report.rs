@@ -5,6 +5,7 @@ mod common;
 use common::{CLONE_VM_VFORK, SYS_VFORK, Story, full};
 use tracer::{
     decode::LossStage,
+    level::Level,
     lifecycle::{Config, Lifecycle},
     record::Record,
     replay::{Head, Reader},
@@ -48,11 +49,11 @@ tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
   followed by exec: 4 of 8 forks (50 %), wasted on them: 3366 page copies (13.1 MiB)
   lost: 5 events
   most expensive forks:
-      12.8 MiB    3300  pid 200 true (exec)
-     176.0 KiB      44  pid 202 true (exec)
-      88.0 KiB      22  pid 204 true (exec)
-      20.0 KiB       5  pid 201 true (no exec)
-      12.0 KiB       3  pid 203 true (no exec)
+      12.8 MiB  pid 200 true (exec): 300 page copies by the child, 3000 by its parent
+     176.0 KiB  pid 202 true (exec): 4 page copies by the child, 40 by its parent
+      88.0 KiB  pid 204 true (exec): 2 page copies by the child, 20 by its parent
+      20.0 KiB  pid 201 true (no exec): 5 page copies by the child, 0 by its parent
+      12.0 KiB  pid 203 true (no exec): 3 page copies by the child, 0 by its parent
 ";
     assert_eq!(summary(full()), expected);
 }
@@ -65,5 +66,5 @@ tracer: 9 processes, 8 forks, 1 vfork, 0 spawns, 5 execs (4 failed)
   followed by exec: 4 of 8 forks (50 %)
   lost: 5 events
 ";
-    assert_eq!(summary(Config { cow: false, ..full() }), expected);
+    assert_eq!(summary(Config { cow: Level::Off, ..full() }), expected);
 }

@@ -99,6 +99,7 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
     let head = start::head(config, probe.capabilities())?;
     let recording = recording.map(Pending::commit).transpose()?.map(file::File::into_inner);
     let pipeline = Pipeline::new(head, output.commit()?, start::filter(config), recording);
+    let level = probe.capabilities().cow;
     let now = clock::since_boot_ns();
     let daemon = Daemon {
         probe,
@@ -106,7 +107,7 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
         command: None,
         follows_pids: matches!(config.target, Target::Pids(_)),
         heartbeat: Timer::new(config.heartbeat, now),
-        progress: Timer::new(config.cow_interval.filter(|_| config.cow), now),
+        progress: Timer::new(config.cow_interval.filter(|_| level.has_copies()), now),
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -236,6 +237,8 @@ impl Daemon {
         self.losses(now);
         if self.progress.is_due(now) {
             self.progress();
+        } else if self.progress.is_on() {
+            self.first_progress();
         }
         self.pipeline.event(&Event::Tick { ktime_ns: now });
         if self.heartbeat.is_due(now) {
@@ -262,6 +265,15 @@ impl Daemon {
         probe.progress(&mut |tgid, process| {
             pipeline.event(&Event::Progress { tgid, process: *process });
         });
+    }
+
+    /// The first records of processes that have just begun to share memory.
+    fn first_progress(&mut self) {
+        for tgid in self.pipeline.lifecycle().wanted().to_vec() {
+            if let Some(process) = self.probe.process(tgid) {
+                self.pipeline.event(&Event::Progress { tgid, process });
+            }
+        }
     }
 
     /// Ends the trace: nothing that happened before is left out.

@@ -47,7 +47,6 @@ pub(super) fn filter(config: &config::Run) -> Filter {
 pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<Head, Error> {
     let boot_id = kernel_text("random/boot_id")?;
     let wall_offset_ns = clock::wall_offset_ns();
-    let counts_copies = capabilities.cow_level != "off";
     let lifecycle = lifecycle::Config {
         boot_id: uuid(&boot_id),
         wall_offset_ns,
@@ -55,7 +54,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         tree: config.target != Target::System,
         max_processes: config.max_processes as usize,
         full_hooks: config.full_hooks,
-        cow: counts_copies,
+        cow: capabilities.cow,
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),
         roots: roots(&config.target),
@@ -73,12 +72,12 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         boot_id,
         clock_offset_ns: wall_offset_ns,
         hooks: capabilities.hooks.iter().map(hook).collect(),
-        cow_level: capabilities.cow_level.to_owned(),
-        calibration: counts_copies.then(|| Calibration {
+        cow_level: capabilities.cow,
+        calibration: capabilities.cow.has_copies().then(|| Calibration {
             levels: levels.unwrap_or(0),
             walk: levels.is_some(),
-            flush: capabilities.has_flush,
-            alloc: capabilities.has_alloc,
+            flush: true,
+            alloc: capabilities.cow.has_allocations(),
         }),
         unavailable: capabilities.unavailable.iter().map(field).collect(),
         filter: FilterInfo {
@@ -99,8 +98,8 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
 
 /// Says what is in use, for `-v`.
 pub(super) fn tell(capabilities: &Capabilities) {
-    let Capabilities { kernel, hooks, cow_level, unavailable, .. } = capabilities;
-    log::info!("kernel {kernel}, copy-on-write counts: {cow_level}");
+    let Capabilities { kernel, hooks, cow, unavailable, .. } = capabilities;
+    log::info!("kernel {kernel}, copy-on-write counts: {}", cow.name());
     for hook in hooks {
         match &hook.reason {
             None => log::info!("hook {}: on", hook.name),
@@ -120,7 +119,7 @@ pub(super) fn kernel_counts(probe: &Probe) -> KernelCounts {
     for (counts, ((&seen, &submitted), &ring_full)) in records.iter_mut().zip(parts) {
         *counts = KindCounts { seen, submitted, ring_full };
     }
-    KernelCounts { records, recursion_misses: probe.recursion_misses() }
+    KernelCounts { records, recursion_misses: probe.recursion_misses(), skipped: probe.skipped().collect() }
 }
 
 /// Says why nothing can be traced, and what to do about it.

@@ -5,8 +5,10 @@
 //! newest child that still shares, or to nobody when there is none. So the sums over its children and
 //! what was charged to nobody are its total, always.
 
-use super::table::{Key, Table};
-use crate::record::Copies;
+use super::{
+    copies::Copies,
+    table::{Key, Table},
+};
 
 /// The two sides of a process: what it pays for its children, and its place among its siblings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,10 +23,37 @@ pub(super) struct Bill {
     newest: Option<Key>,
     /// What its parent paid for it; `None` when that cannot be known.
     pub(super) by_parent: Option<Copies>,
+    /// Another child shared pages with the parent at the same time.
+    pub(super) overlapped: bool,
+    /// Bytes that it shared with its parent when it was born.
+    shared_bytes: u64,
+    /// What the parent had copied by then.
+    parent_then: Copies,
     /// Set while it shares its parent's pages.
     parent: Option<Key>,
     newer: Option<Key>,
     older: Option<Key>,
+}
+
+impl Bill {
+    /// The parent whose pages it shares.
+    pub(super) fn parent(&self) -> Option<Key> {
+        self.parent
+    }
+
+    /// Its newest child that shares its pages.
+    pub(super) fn newest(&self) -> Option<Key> {
+        self.newest
+    }
+
+    /// The bytes that a child, which has copied `own` since its birth, still shares with its parent. At most:
+    /// what either has unmapped is not known.
+    ///
+    /// A page that one of the two copies is the other's alone from then on: it leaves the sharing once.
+    pub(super) fn still_shared(&self, parent: &Self, own: Copies) -> u64 {
+        let by_parent = parent.last.since(self.parent_then);
+        self.shared_bytes.saturating_sub(own.plus(by_parent).unshared_bytes)
+    }
 }
 
 /// Charges what `parent` has copied until now, when its totals are `totals`.
@@ -46,20 +75,25 @@ pub(super) fn charge(table: &mut Table, parent: Key, totals: Copies) {
     }
 }
 
-/// Makes `child` the newest child that shares pages with `parent`.
-pub(super) fn link(table: &mut Table, parent: Key, child: Key) {
+/// Makes `child` the newest child that shares pages with `parent`: `bytes` of them at first.
+pub(super) fn link(table: &mut Table, parent: Key, child: Key, bytes: u64) {
     let Some(payer) = table.get_mut(parent) else {
         return;
     };
     let older = payer.bill.newest.replace(child);
+    let parent_then = payer.bill.last;
     if let Some(entry) = table.get_mut(child) {
         entry.bill.by_parent = Some(Copies::default());
+        entry.bill.overlapped = older.is_some();
+        entry.bill.shared_bytes = bytes;
+        entry.bill.parent_then = parent_then;
         entry.bill.parent = Some(parent);
         entry.bill.older = older;
         entry.bill.newer = None;
     }
     if let Some(entry) = older.and_then(|key| table.get_mut(key)) {
         entry.bill.newer = Some(child);
+        entry.bill.overlapped = true;
     }
 }
 
@@ -107,7 +141,7 @@ mod tests {
     use crate::lifecycle::process::{Id, Process};
 
     fn copies(copies: u64) -> Copies {
-        Copies { copies, reuses: copies / 2, bytes: copies * 4096 }
+        Copies { copies, reuses: copies / 2, bytes: copies * 4096, unshared_bytes: copies * 4096 }
     }
 
     fn table(processes: u32) -> (Table, Vec<Key>) {
@@ -133,14 +167,16 @@ mod tests {
         let (mut table, keys) = table(3);
         let [parent, a, b] = keys[..] else { panic!() };
         charge(&mut table, parent, copies(1));
-        link(&mut table, parent, a);
+        link(&mut table, parent, a, 0);
         charge(&mut table, parent, copies(3));
-        link(&mut table, parent, b);
+        link(&mut table, parent, b, 0);
         unlink(&mut table, b, Some(copies(8)));
         unlink(&mut table, a, Some(copies(9)));
         leave(&mut table, parent, Some(copies(12)));
         assert_eq!(charged(&table, a), Some(3));
         assert_eq!(charged(&table, b), Some(5));
+        let overlapped = [a, b].map(|key| table.get(key).unwrap().bill.overlapped);
+        assert_eq!(overlapped, [true, true]);
         let bill = table.get(parent).unwrap().bill;
         assert_eq!((bill.paid.copies, bill.uncharged.copies), (8, 4));
         assert!(bill.newest.is_none());
@@ -151,7 +187,7 @@ mod tests {
         let (mut table, keys) = table(4);
         let [parent, a, b, c] = keys[..] else { panic!() };
         for child in [a, b, c] {
-            link(&mut table, parent, child);
+            link(&mut table, parent, child, 0);
         }
         unlink(&mut table, b, Some(copies(1)));
         unlink(&mut table, c, Some(copies(2)));
@@ -164,7 +200,7 @@ mod tests {
     fn totals_that_go_back_charge_nothing() {
         let (mut table, keys) = table(2);
         let [parent, a] = keys[..] else { panic!() };
-        link(&mut table, parent, a);
+        link(&mut table, parent, a, 0);
         charge(&mut table, parent, copies(10));
         charge(&mut table, parent, copies(4));
         charge(&mut table, parent, copies(11));
@@ -175,13 +211,30 @@ mod tests {
     fn a_removed_sharer_or_parent_is_no_danger() {
         let (mut table, keys) = table(3);
         let [parent, a, b] = keys[..] else { panic!() };
-        link(&mut table, parent, a);
+        link(&mut table, parent, a, 0);
         unlink(&mut table, a, None);
         table.remove(a);
-        link(&mut table, parent, b);
+        link(&mut table, parent, b, 0);
         leave(&mut table, parent, None);
         table.remove(parent);
         unlink(&mut table, b, Some(copies(1)));
         assert_eq!(charged(&table, b), Some(0));
+    }
+
+    #[test]
+    fn what_is_copied_is_shared_no_more() {
+        let (mut table, keys) = table(2);
+        let [parent, a] = keys[..] else { panic!() };
+        charge(&mut table, parent, copies(5));
+        link(&mut table, parent, a, 100 * 4096);
+        let shared = |table: &Table, own: u64| {
+            let bill = |key| table.get(key).unwrap().bill;
+            bill(a).still_shared(&bill(parent), copies(own)) / 4096
+        };
+        assert_eq!(shared(&table, 0), 100);
+        charge(&mut table, parent, copies(15));
+        assert_eq!(shared(&table, 20), 70);
+        assert_eq!(shared(&table, 1000), 0);
+        assert!(!table.get(a).unwrap().bill.overlapped);
     }
 }

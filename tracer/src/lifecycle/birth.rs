@@ -7,13 +7,14 @@ use tracer_common::{
 
 use super::{
     Lifecycle, Output, bill,
+    copies::Copies,
     image::Parts,
     process::{Birth, Id, Process, State},
     table::Key,
 };
 use crate::{
     decode::Snapshot,
-    record::{Copies, ForkFacts, ForkKind, ForkStep, Missing, Origin, Record},
+    record::{ForkFacts, ForkKind, ForkStep, Missing, Origin, Record},
 };
 
 // CLONE_* flags, include/uapi/linux/sched.h.
@@ -35,6 +36,13 @@ fn kind(clone_flags: u64, syscall: Option<u32>) -> ForkKind {
         (false, false) if clone_flags & !OF_FORK == 0 => ForkKind::Fork,
         _ => ForkKind::Clone,
     }
+}
+
+/// Anonymous pages that parent and child share after the fork: not those that it copied.
+fn shared_pages(fork: &Fork) -> u64 {
+    // A sum that the kernel keeps per CPU can be below zero for a moment.
+    let pages = if fork.anon_pages > i64::MAX as u64 { 0 } else { fork.anon_pages };
+    pages.saturating_sub(fork.eager_copies)
 }
 
 impl Lifecycle {
@@ -98,7 +106,10 @@ impl Lifecycle {
             syscall,
             shares_mm: fork.shares_mm != 0,
             pgtable_bytes: fork.pgtable_bytes,
-            eager_copies: self.config.cow.then_some(fork.eager_copies),
+            shared_anon_bytes: shared_pages(fork).saturating_mul(PAGE_BYTES),
+            shared_file_bytes: fork.file_pages.saturating_mul(PAGE_BYTES),
+            shared_shmem_bytes: fork.shmem_pages.saturating_mul(PAGE_BYTES),
+            eager_copies: self.config.cow.has_allocations().then_some(fork.eager_copies),
         };
         let inherited =
             parent.and_then(|key| self.table.get(key)).map(|parent| (parent.image, parent.in_tree));
@@ -114,7 +125,7 @@ impl Lifecycle {
         if !process.has_ended() && process.execs == 0 {
             process.state = State::Forked;
         }
-        process.vpid = Some(fork.vpid);
+        process.vpid = (fork.vpid != 0).then_some(fork.vpid);
         process.uid = process.uid.or(Some(fork.uid));
         process.gid = process.gid.or(Some(fork.gid));
         process.cgroup_id = process.cgroup_id.or(Some(fork.cgroup_id));
@@ -139,8 +150,8 @@ impl Lifecycle {
             // What fork copied at once was copied for this child: it is charged with what follows.
             let eager = Copies {
                 copies: fork.eager_copies,
-                reuses: 0,
                 bytes: fork.eager_copies.saturating_mul(PAGE_BYTES),
+                ..Copies::default()
             };
             bill::charge(&mut self.table, parent, Copies::from(fork.parent).since(eager));
             let shares = self
@@ -149,7 +160,9 @@ impl Lifecycle {
                 .is_some_and(|process| fork.shares_mm == 0 && process.execs == 0 && !process.has_ended());
             let parent_lives = self.table.get(parent).is_some_and(|p| !p.has_ended());
             if shares && parent_lives {
-                bill::link(&mut self.table, parent, child);
+                let bytes = shared_pages(fork).saturating_mul(PAGE_BYTES);
+                bill::link(&mut self.table, parent, child, bytes);
+                self.expect_progress(child, fork.header.ktime_ns);
             }
         }
         if let Some(parent) = self.table.get_mut(parent) {

@@ -127,6 +127,7 @@ impl Lifecycle {
     pub(super) fn tick(&mut self, ktime_ns: u64, out: &mut dyn Output) {
         self.advance(ktime_ns);
         let now = self.now_ns;
+        self.write_progress(out);
         while let Some((_, key)) = self.closing.pop_front_if(|(due, _)| *due <= now) {
             self.write_closed(key, out);
         }
@@ -143,6 +144,7 @@ impl Lifecycle {
 
     /// Writes everything that has ended.
     pub(super) fn write_all(&mut self, out: &mut dyn Output) {
+        self.write_progress(out);
         while let Some((_, key)) = self.closing.pop_front() {
             self.write_closed(key, out);
         }

@@ -14,9 +14,11 @@
 mod bill;
 mod birth;
 mod closing;
+mod copies;
 mod cow;
 mod image;
 mod process;
+mod progress;
 mod steps;
 mod story;
 mod table;
@@ -27,13 +29,16 @@ use serde::{Deserialize, Serialize};
 use tracer_common::{counter::Totals, event as wire};
 
 use self::{
+    copies::Copies,
     image::{Images, Parts},
     process::{Id, Process},
+    progress::Progress,
     table::{Found, Key, Table},
 };
 use crate::{
     decode::{Event, Loss, LossStage},
-    record::{Copies, Lost, Missing, Record, Time, boot_hash},
+    level::Level,
+    record::{Lost, Missing, Record, Time, boot_hash},
 };
 
 /// How to follow.
@@ -51,9 +56,8 @@ pub struct Config {
     pub max_processes: usize,
     /// The system call hooks are on: wait records will come, and failures are known.
     pub full_hooks: bool,
-    /// The fault hooks are on: copies are counted. Without them, what they count is not known.
-    #[serde(default = "yes")]
-    pub cow: bool,
+    /// How closely copies are followed: decides what is known.
+    pub cow: Level,
     /// Clock ticks per second (`USER_HZ`), the unit of start times in `/proc`.
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
@@ -61,11 +65,6 @@ pub struct Config {
     /// Processes whose descendants, and they themselves, are
     /// [in the tree](crate::record::Subject::in_tree).
     pub roots: Vec<u32>,
-}
-
-/// [`Config::cow`] of recordings that do not have it.
-const fn yes() -> bool {
-    true
 }
 
 impl Default for Config {
@@ -77,7 +76,7 @@ impl Default for Config {
             tree: false,
             max_processes: 131_072,
             full_hooks: false,
-            cow: true,
+            cow: Level::Full,
             clock_ticks_per_s: 100,
             self_tgid: 0,
             roots: Vec::new(),
@@ -167,6 +166,7 @@ pub struct Lifecycle {
     unreaped: VecDeque<Key>,
     zombie_count: u64,
     live_count: u64,
+    progress: Progress,
 }
 
 impl Lifecycle {
@@ -186,6 +186,7 @@ impl Lifecycle {
             unreaped: VecDeque::new(),
             zombie_count: 0,
             live_count: 0,
+            progress: Progress::default(),
             config,
         }
     }
@@ -204,7 +205,7 @@ impl Lifecycle {
             Event::ExecFailed { failed, path } => self.exec_failed(failed, path, out),
             Event::ForkFailed(failed) => self.fork_failed(failed, out),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, out),
-            Event::Progress { tgid, process } => self.progress(*tgid, process, out),
+            Event::Progress { tgid, process } => self.progress(*tgid, process),
             Event::Loss(loss) => self.loss(loss, out),
             Event::Gone { tgid, start_ticks } => self.gone(*tgid, *start_ticks),
             Event::Tick { ktime_ns } => self.tick(*ktime_ns, out),
@@ -330,17 +331,5 @@ impl Lifecycle {
     /// The totals of the fork-time parent, when the record has them.
     fn parent_totals(header: &wire::Header, totals: Totals) -> Option<Copies> {
         (header.flags & wire::FLAG_NO_PARENT == 0).then(|| totals.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn older_recordings_have_counts() {
-        let mut stored = serde_json::to_value(Config { cow: false, ..Config::default() }).unwrap();
-        assert_eq!(stored.as_object_mut().unwrap().remove("cow"), Some(false.into()));
-        assert_eq!(serde_json::from_value::<Config>(stored).unwrap(), Config::default());
     }
 }

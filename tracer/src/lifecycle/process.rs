@@ -2,8 +2,8 @@
 
 use tracer_common::counter::{Counters, Totals};
 
-use super::{bill::Bill, image::ImageId};
-use crate::record::{Children, Copies, ForkFacts, ForkKind, Missing, Origin};
+use super::{bill::Bill, copies::Copies, image::ImageId};
+use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
 pub(super) const PREVIOUS: usize = 4;
@@ -93,8 +93,9 @@ pub(super) struct Process {
     pub(super) at_first_exec: Option<Totals>,
     pub(super) at_last_exec: Option<Totals>,
     pub(super) children: Children,
-    /// What the last progress record said.
-    pub(super) progress: Copies,
+    /// What it had copied when its counters were read last, and what its last progress record said.
+    pub(super) copied: Copies,
+    pub(super) told: Copies,
     pub(super) end: Option<End>,
     pub(super) reaped: Option<Reaped>,
     /// Its timeline is out.
@@ -131,7 +132,8 @@ impl Process {
             at_first_exec: None,
             at_last_exec: None,
             children: Children::default(),
-            progress: Copies::default(),
+            copied: Copies::default(),
+            told: Copies::default(),
             end: None,
             reaped: None,
             written: false,

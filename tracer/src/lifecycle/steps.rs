@@ -2,16 +2,17 @@
 
 use tracer_common::event::{
     Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, ForkFailed,
-    Process as Counted,
 };
 
 use super::{
-    Lifecycle, Output, bill, cow,
+    Lifecycle, Output, bill,
+    copies::Copies,
+    cow,
     image::Parts,
     process::{End, Process, State},
     table::Key,
 };
-use crate::record::{self, Copies, ExecStep, ExitStep, Missing, Record, Reparent, Text};
+use crate::record::{self, ExecStep, ExitStep, Missing, Record, Reparent, Text};
 
 impl Lifecycle {
     pub(super) fn exec(&mut self, exec: &Exec, parts: Parts<'_>, out: &mut dyn Output) {
@@ -186,39 +187,6 @@ impl Lifecycle {
                 to_pid: to,
             }));
         }
-    }
-
-    /// The counters of a live process: a record, when it has copied since the last one.
-    pub(super) fn progress(&mut self, tgid: u32, counted: &Counted, out: &mut dyn Output) {
-        if !self.config.cow {
-            return;
-        }
-        let Some(key) = self.table.by_tgid(tgid) else {
-            return;
-        };
-        let id = self.id(tgid, counted.start_time_ns);
-        let totals = Copies::from(cow::totals(&counted.counters));
-        let Some(process) = self.table.get_mut(key) else {
-            return;
-        };
-        // The kernel side does not know when processes started that were there before it.
-        let same = counted.start_time_ns == 0 || process.id == id;
-        let delta = totals.since(process.progress);
-        if !same || process.has_ended() || delta == Copies::default() {
-            return;
-        }
-        process.progress = process.progress.max(totals);
-        let Some(process) = self.table.get(key) else {
-            return;
-        };
-        out.record(&Record::Cow(record::Cow {
-            time: self.wall(self.now_ns),
-            subject: process.subject(),
-            entity: self.process_id(process.id),
-            executable: self.executable(process),
-            cow: cow::counts(&counted.counters, process.at_last_exec),
-            delta,
-        }));
     }
 }
 

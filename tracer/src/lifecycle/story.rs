@@ -1,14 +1,19 @@
 //! What a record says of a process: read from the table, changing nothing.
 
 use super::{
-    Lifecycle, cow,
+    Lifecycle,
+    copies::Copies,
+    cow,
     image::Image,
     process::{End, Id, PREVIOUS, Process},
     table::Key,
 };
-use crate::record::{
-    Args, Children, Copies, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters, Missing,
-    ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
+use crate::{
+    level::Level,
+    record::{
+        Args, ByParent, Children, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters, Missing,
+        ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
+    },
 };
 use tracer_common::counter;
 
@@ -44,14 +49,14 @@ impl Process {
         Some(cow::totals(&counters).into())
     }
 
-    /// How it was born and what that cost; the costs are known only if they are `counted`.
-    fn fork_fields(&self, counted: bool) -> Option<Fork> {
+    /// How it was born and what that cost, as far as `level` knows.
+    fn fork_fields(&self, level: Level) -> Option<Fork> {
         let facts = self.birth?.facts;
         if self.origin == crate::record::Origin::Command {
             return None;
         }
-        let before_exec = self.before_exec().filter(|_| counted);
-        let by_parent = self.bill.by_parent.filter(|_| counted);
+        let before_exec = self.before_exec().filter(|_| level.has_copies());
+        let by_parent = self.bill.by_parent.filter(|_| level.has_copies());
         let wasted = match (before_exec, by_parent) {
             (Some(own), Some(parents)) if self.execs > 0 => Some(own.plus(parents)),
             _ => None,
@@ -63,12 +68,15 @@ impl Process {
             shares_mm: facts.shares_mm,
             pgtable_bytes: facts.pgtable_bytes,
             duration_ns: None,
-            shared_anon_bytes: None,
+            shared_anon_bytes: facts.shared_anon_bytes,
+            shared_file_bytes: facts.shared_file_bytes,
+            shared_shmem_bytes: facts.shared_shmem_bytes,
             parent_blocked_ns: self.parent_blocked_ns,
-            before_exec,
-            by_parent,
+            before_exec: before_exec.map(|copies| copies.shown(level)),
+            by_parent: by_parent
+                .map(|paid| ByParent { paid: paid.shown(level), overlapped: self.bill.overlapped }),
             eager_copies: facts.eager_copies,
-            wasted,
+            wasted: wasted.map(|copies| copies.shown(level)),
         })
     }
 }
@@ -152,8 +160,8 @@ impl Lifecycle {
             process.missing.with(process.missing_program()).with(self.losses.since(process.losses_before));
         let counters = end.and_then(|end| end.counters.as_ref());
         // All counters but that of threads come from the fault hooks.
-        let counted = self.config.cow;
-        let of_faults = counters.filter(|_| counted);
+        let level = self.config.cow;
+        let of_faults = counters.filter(|_| level.has_copies());
         Timeline {
             time: end_time.unwrap_or_else(|| self.wall(self.now_ns)),
             duration_ns: end.map(|end| end.ktime_ns.saturating_sub(process.start_ns)),
@@ -177,13 +185,13 @@ impl Lifecycle {
                 origin: process.origin,
                 complete: missing.is_empty(),
                 missing,
-                fork: process.fork_fields(counted),
+                fork: process.fork_fields(level),
                 exec: self.exec_fields(process),
-                cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec)),
-                faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, of_faults)),
+                cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec, level)),
+                faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, of_faults, level)),
                 children: Children {
                     threads: counters.map(|counters| counters[counter::THREADS as usize]),
-                    paid: counted.then_some(process.bill.paid),
+                    paid: level.has_copies().then(|| process.bill.paid.shown(level)),
                     ..process.children
                 },
                 exit: end.map(End::fields),

@@ -126,15 +126,24 @@ impl<'a> Btf<'a> {
         names.entry(string(self.strings, ty.name)).or_insert(id);
     }
 
-    /// Byte offset of a dotted member path, such as `mmap_lock.count`; `None` when there is no such
-    /// member, or it is a bit-field.
+    /// Byte offset of a dotted member path, such as `mmap_lock.count` or `rss_stat[1].count`; `None` when there is
+    /// no such member or element, or it is a bit-field.
     pub fn member(&self, of: &str, path: &str) -> Option<u32> {
         let mut id = *self.structs.get(of.as_bytes())?;
         let mut bits = 0;
         for part in path.split('.') {
-            let (offset, member) = self.find(id, part.as_bytes())?;
+            let (name, element) = match part.split_once('[') {
+                Some((name, rest)) => (name, Some(rest.strip_suffix(']')?.parse().ok()?)),
+                None => (part, None),
+            };
+            let (offset, member) = self.find(id, name.as_bytes())?;
             bits += offset;
             id = member;
+            if let Some(element) = element {
+                let (offset, member) = self.element(id, element)?;
+                bits += offset;
+                id = member;
+            }
         }
         (bits % 8 == 0).then_some(bits / 8)
     }
@@ -187,6 +196,18 @@ impl<'a> Btf<'a> {
         })
     }
 
+    /// Of an array: offset in bits of an element, and its type.
+    fn element(&self, id: u32, index: u32) -> Option<(u32, u32)> {
+        let ty = self.resolve(id);
+        if ty.kind != ARRAY || index >= u32_at(self.data, ty.tail + 8).ok()? {
+            return None;
+        }
+        let id = u32_at(self.data, ty.tail).ok()?;
+        let of = self.resolve(id);
+        let bytes = if of.kind == PTR { 8 } else { of.size_or_type };
+        Some((index * bytes * 8, id))
+    }
+
     /// The type behind typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Type {
         loop {
@@ -208,7 +229,7 @@ fn string(strings: &[u8], at: u32) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// `struct s { int a; union { int b; int c; }; }`, `enum e { V }`, and
+    /// `struct s { int a; union { int b; int c; }; struct { int n; } d[3]; }`, `enum e { V }`, and
     /// `typedef void (*btf_trace_x)(void *, int)`.
     fn sample() -> Vec<u8> {
         let mut strings = vec![0];
@@ -221,11 +242,13 @@ mod tests {
         let types = [
             vec![name("int"), INT << 24, 4, 32],
             vec![0, UNION << 24 | 2, 4, name("b"), 1, 0, name("c"), 1, 0],
-            vec![name("s"), STRUCT << 24 | 2, 8, name("a"), 1, 0, 0, 2, 32],
+            vec![name("s"), STRUCT << 24 | 3, 20, name("a"), 1, 0, 0, 2, 32, name("d"), 9, 64],
             vec![name("btf_trace_x"), TYPEDEF << 24, 6],
             vec![name("e"), ENUM << 24 | 1, 4, name("V"), 0],
             vec![0, PTR << 24, 7],
             vec![0, FUNC_PROTO << 24 | 2, 0, 0, 0, 0, 1],
+            vec![0, STRUCT << 24 | 1, 4, name("n"), 1, 0],
+            vec![0, ARRAY << 24, 0, 8, 1, 3],
         ]
         .concat();
         let words = [24, 0, types.len() as u32 * 4, types.len() as u32 * 4, strings.len() as u32];
@@ -244,9 +267,21 @@ mod tests {
         let btf = Btf::parse(&data).expect("the sample is well-formed");
         assert_eq!(btf.member("s", "a"), Some(0));
         assert_eq!(btf.member("s", "c"), Some(4));
-        assert_eq!(btf.member("s", "d"), None);
+        assert_eq!(btf.member("s", "e"), None);
         assert_eq!(btf.member("t", "a"), None);
-        assert_eq!(btf.size("s"), Some(8));
+        assert_eq!(btf.size("s"), Some(20));
+    }
+
+    #[test]
+    fn elements_of_arrays_are_found() {
+        let data = sample();
+        let btf = Btf::parse(&data).expect("the sample is well-formed");
+        assert_eq!(btf.member("s", "d"), Some(8));
+        assert_eq!(btf.member("s", "d[2]"), Some(16));
+        assert_eq!(btf.member("s", "d[1].n"), Some(12));
+        for wrong in ["d[3].n", "d.n", "a[0]", "d[", "d[x]", "d[-1]"] {
+            assert_eq!(btf.member("s", wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, ptr::NonNull};
 
-use tracer_common::settings::{CAN_WALK, Calibration, Control, FIVE_LEVELS, GIB_PER_RUN};
+use tracer_common::settings::{Calibration, Control, FIVE_LEVELS, GIB_PER_RUN};
 
 use super::{loader::Loaded, maps::Questions};
 
@@ -71,7 +71,7 @@ impl Drop for Pages {
 }
 
 /// The frame behind an address of ours (Documentation/admin-guide/mm/pagemap.rst).
-fn frame(pagemap: &File, address: u64) -> Result<u64, String> {
+pub(super) fn frame(pagemap: &File, address: u64) -> Result<u64, String> {
     const PRESENT: u64 = 1 << 63;
     const PFN: u64 = (1 << 55) - 1;
     let mut entry = [0; 8];
@@ -140,8 +140,8 @@ fn ask(questions: &mut Questions) -> Result<Control, String> {
     if page == 0 || vmemmap % GIB != 0 {
         return Err("the page that was allocated for a fault was not seen".to_owned());
     }
-    let levels = if answer.levels == 5 { FIVE_LEVELS } else { 0 };
-    Ok(Control { page_offset: answer.page_offset, vmemmap, zero_pfn, flags: CAN_WALK | levels, adopt: 0 })
+    let flags = if answer.levels == 5 { FIVE_LEVELS } else { 0 };
+    Ok(Control { page_offset: answer.page_offset, vmemmap, zero_pfn, flags, adopt: 0 })
 }
 
 /// A random word that is not zero, which any page could hold.

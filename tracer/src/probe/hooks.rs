@@ -2,6 +2,8 @@
 
 use tracer_common::event::Kind;
 
+use crate::level::Level;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
@@ -17,9 +19,37 @@ pub(super) enum Set {
     /// Always.
     Lifecycle,
     /// With `--hooks full`.
-    Full,
-    /// With `--cow on`.
+    Calls,
+    /// At the levels `fault` and `full`.
     Faults,
+    /// At the level `full`.
+    Allocations,
+    /// At the level `lite`.
+    Lite,
+}
+
+impl Set {
+    /// Whether it is used for counting copies at this level.
+    pub(super) fn is_of(self, level: Level) -> bool {
+        match self {
+            Self::Lifecycle | Self::Calls => false,
+            Self::Faults => level.has_classes(),
+            Self::Allocations => level.has_allocations(),
+            Self::Lite => level == Level::Lite,
+        }
+    }
+}
+
+/// What is lost when the kernel skips the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    /// A record of this kind.
+    Record(Kind),
+    /// What became of a fault.
+    Fault,
+    /// Nothing: another program makes up for it, or only runs are skipped that interrupt one on the same CPU, and
+    /// those are not about the interrupted thread's faults (a flush for another CPU, an allocation in an interrupt).
+    Nothing,
 }
 
 /// A program and its tracepoint.
@@ -30,29 +60,38 @@ pub(super) struct Hook {
     /// The program; of the same name when it is typed.
     pub(super) program: &'static str,
     pub(super) how: How,
-    /// The record that is lost when the kernel skips the program, if there is one and nothing makes up for it.
-    pub(super) record: Option<Kind>,
+    pub(super) skipped: Skipped,
     pub(super) set: Set,
 }
 
-const fn typed(name: &'static str, record: Option<Kind>, set: Set) -> Hook {
-    Hook { name, program: name, how: How::Typed, record, set }
+const fn typed(name: &'static str, skipped: Skipped, set: Set) -> Hook {
+    Hook { name, program: name, how: How::Typed, skipped, set }
 }
+
+/// The only one of its level, in the place of the other program on this tracepoint.
+const LITE: Hook = Hook {
+    name: "tlb_flush",
+    program: "tlb_flush_lite",
+    how: How::Typed,
+    skipped: Skipped::Nothing,
+    set: Set::Lite,
+};
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last.
-const HOOKS: [Hook; 11] = [
-    typed("sched_process_free", Some(Kind::Free), Set::Lifecycle),
-    typed("sched_process_exit", Some(Kind::Exit), Set::Lifecycle),
-    typed("sched_process_exec", Some(Kind::Exec), Set::Lifecycle),
-    typed("sched_process_fork", Some(Kind::Fork), Set::Lifecycle),
-    typed("task_newtask", Some(Kind::Fork), Set::Lifecycle),
-    typed("sys_exit", None, Set::Full),
-    typed("signal_generate", None, Set::Faults),
-    typed("tlb_flush", None, Set::Faults),
-    typed("mm_page_alloc", None, Set::Faults),
-    typed("page_fault_kernel", None, Set::Faults),
-    typed("page_fault_user", None, Set::Faults),
+const HOOKS: [Hook; 12] = [
+    typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
+    typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
+    typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
+    typed("sched_process_fork", Skipped::Record(Kind::Fork), Set::Lifecycle),
+    typed("task_newtask", Skipped::Record(Kind::Fork), Set::Lifecycle),
+    typed("sys_exit", Skipped::Nothing, Set::Calls),
+    typed("signal_generate", Skipped::Fault, Set::Faults),
+    typed("tlb_flush", Skipped::Nothing, Set::Faults),
+    typed("mm_page_alloc", Skipped::Nothing, Set::Allocations),
+    typed("page_fault_kernel", Skipped::Fault, Set::Faults),
+    typed("page_fault_user", Skipped::Fault, Set::Faults),
+    LITE,
 ];
 
 /// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
@@ -60,18 +99,19 @@ const HOOKS: [Hook; 11] = [
 /// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
 /// callbacks) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
 /// that is never skipped, tells those that the first was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 11] = [
-    typed("sched_process_free", Some(Kind::Free), Set::Lifecycle),
+const PREEMPTIBLE_HOOKS: [Hook; 12] = [
+    typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
-    typed("sched_process_exec", None, Set::Lifecycle),
+    typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),
     format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
-    typed("sched_wakeup_new", Some(Kind::Fork), Set::Lifecycle),
-    format("raw_syscalls", "sys_exit", "sys_exit_format", &SYSCALL_FIELDS, Set::Full),
-    typed("signal_generate", None, Set::Faults),
-    typed("tlb_flush", None, Set::Faults),
-    format("kmem", "mm_page_alloc", "mm_page_alloc_format", &ALLOC_FIELDS, Set::Faults),
-    typed("page_fault_kernel", None, Set::Faults),
-    typed("page_fault_user", None, Set::Faults),
+    typed("sched_wakeup_new", Skipped::Record(Kind::Fork), Set::Lifecycle),
+    format("raw_syscalls", "sys_exit", "sys_exit_format", &SYSCALL_FIELDS, Set::Calls),
+    typed("signal_generate", Skipped::Fault, Set::Faults),
+    typed("tlb_flush", Skipped::Nothing, Set::Faults),
+    format("kmem", "mm_page_alloc", "mm_page_alloc_format", &ALLOC_FIELDS, Set::Allocations),
+    typed("page_fault_kernel", Skipped::Fault, Set::Faults),
+    typed("page_fault_user", Skipped::Fault, Set::Faults),
+    LITE,
 ];
 
 const fn format(
@@ -81,7 +121,7 @@ const fn format(
     fields: &'static [&'static str],
     set: Set,
 ) -> Hook {
-    Hook { name, program, how: How::Format { category, fields }, record: None, set }
+    Hook { name, program, how: How::Format { category, fields }, skipped: Skipped::Nothing, set }
 }
 
 const EXEC_FIELDS: [&str; 2] =

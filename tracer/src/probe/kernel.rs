@@ -1,5 +1,9 @@
 //! What the running kernel has: its release, its types, and from them the constants of the programs.
 
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
 use tracer_common::{
     offsets::{MISSING, OFFSETS, SOURCES},
     settings::Settings,
@@ -52,7 +56,14 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
         // The change that moved the tracepoint before exit_mm() also gave it `group_dead` (kernel/exit.c).
         exit_before_mm: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
         self_tgid: std::process::id(),
+        can_read_kernel: u32::from(can_read_kernel()),
     }
+}
+
+/// False under lockdown=confidentiality (`bpf_tracing_func_proto()` in kernel/trace/bpf_trace.c). A kernel that does
+/// not let us ask will say more when the programs are loaded.
+fn can_read_kernel() -> bool {
+    is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_probe_read_kernel).unwrap_or(true)
 }
 
 /// `uname -r`.

@@ -14,10 +14,9 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tracer_common::{
-    event::KINDS,
-    settings::{CAN_WALK, Control, FIVE_LEVELS, HAS_ALLOC, HAS_FLUSH},
-};
+use tracer_common::settings::{Control, FIVE_LEVELS};
+
+use crate::level::Level;
 
 use super::{
     Capabilities, Error, HookState, Hooks, Options,
@@ -46,18 +45,6 @@ pub(super) struct Loaded {
     missing: Vec<&'static str>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
-
-/// Fields of the stream that come from the hooks on faults; of `tracer.faults` all but minor and major.
-const NOT_COUNTED: [&str; 8] = [
-    "tracer.cow",
-    "tracer.delta",
-    "tracer.fork.before_exec",
-    "tracer.fork.by_parent",
-    "tracer.fork.eager_copies",
-    "tracer.fork.wasted",
-    "tracer.faults",
-    "tracer.children.paid",
-];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -123,7 +110,9 @@ impl Loaded {
         }
         let program: &mut BtfTracePoint =
             program(&mut self.ebpf, name)?.try_into().map_err(|e: ProgramError| e.to_string())?;
-        program.load(tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
+        if program.fd().is_err() {
+            program.load(tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
+        }
         let link = program.attach().map_err(|e| chain(&e))?;
         let link = program.take_link(link).map_err(|e| chain(&e))?;
         log::debug!("{name}: attached, {} instructions verified", verified(program.info()));
@@ -136,7 +125,9 @@ impl Loaded {
         hooks::check_format(category, hook.name, fields)?;
         let program: &mut TracePoint =
             program(&mut self.ebpf, hook.program)?.try_into().map_err(|e: ProgramError| e.to_string())?;
-        program.load().map_err(|e| load_failed(&e))?;
+        if program.fd().is_err() {
+            program.load().map_err(|e| load_failed(&e))?;
+        }
         let link = program.attach(category, hook.name).map_err(|e| chain(&e))?;
         let link = program.take_link(link).map_err(|e| chain(&e))?;
         log::debug!("{}: attached, {} instructions verified", hook.program, verified(program.info()));
@@ -158,7 +149,7 @@ impl Loaded {
 
     pub(super) fn attach_lifecycle(&mut self, hooks: Hooks) -> Result<(), Error> {
         for hook in self.hooks {
-            if hook.set == Set::Lifecycle || (hook.set == Set::Full && hooks == Hooks::Full) {
+            if hook.set == Set::Lifecycle || (hook.set == Set::Calls && hooks == Hooks::Full) {
                 self.attach_hook(hook).map_err(|reason| {
                     if reason.contains(NOT_PERMITTED) {
                         Error::Privilege(reason)
@@ -171,21 +162,20 @@ impl Loaded {
         Ok(())
     }
 
-    /// Attaches what counts copies. All of it or nothing.
-    pub(super) fn attach_faults(&mut self, control: &mut Control) -> Result<(), String> {
-        for hook in self.hooks.iter().filter(|hook| hook.set == Set::Faults) {
+    /// Attaches what counts copies at this level. All of it or nothing.
+    pub(super) fn attach_faults(&mut self, level: Level) -> Result<(), String> {
+        for hook in self.hooks.iter().filter(|hook| hook.set.is_of(level)) {
             self.attach_hook(hook).map_err(|e| format!("{}: {e}", hook.name))?;
         }
-        control.flags |= HAS_FLUSH | HAS_ALLOC;
         Ok(())
     }
 
     pub(super) fn detach_faults(&mut self) {
-        self.detach_set(|set| set == Set::Faults);
+        self.detach_set(|set| !matches!(set, Set::Lifecycle | Set::Calls));
     }
 
     pub(super) fn detach_lifecycle(&mut self) {
-        self.detach_set(|set| set != Set::Faults);
+        self.detach_set(|set| matches!(set, Set::Lifecycle | Set::Calls));
     }
 
     /// Unhooks in the reverse order of attachment.
@@ -202,40 +192,46 @@ impl Loaded {
         }
     }
 
-    /// Runs of the programs that make records which the kernel skipped, by record (5.12).
-    pub(super) fn lifecycle_misses(&self) -> [u64; KINDS] {
-        let mut misses = [0; KINDS];
-        for hook in self.hooks {
-            if let Some(kind) = hook.record
-                && let Some(Program::BtfTracePoint(program)) = self.ebpf.program(hook.program)
-                && let Ok(fd) = program.fd()
-            {
-                misses[kind as usize] += recursion_misses(fd.as_fd().as_raw_fd());
-            }
-        }
-        misses
+    /// Runs that the kernel skipped (5.12), for each program in use.
+    pub(super) fn misses(&self) -> impl Iterator<Item = (&'static Hook, u64)> {
+        let fd = |name| match self.ebpf.program(name)? {
+            Program::BtfTracePoint(program) => program.fd().ok(),
+            Program::TracePoint(program) => program.fd().ok(),
+            _ => None,
+        };
+        self.hooks.iter().filter_map(move |hook| {
+            let fd = fd(hook.program)?;
+            Some((hook, recursion_misses(fd.as_fd().as_raw_fd())))
+        })
     }
 
+    /// What works; `why_not_more` says why the level is lower than it could be.
     pub(super) fn capabilities(
         &self,
         options: &Options,
         control: &Control,
-        no_cow: Option<String>,
+        level: Level,
+        why_not_more: &str,
     ) -> Capabilities {
-        let state = |hook: &Hook| {
+        let mut hooks: Vec<HookState> = Vec::new();
+        for hook in self.hooks {
             let reason = match hook.set {
                 Set::Lifecycle => None,
-                Set::Full if options.hooks == Hooks::Full => None,
-                Set::Full => Some("only with --hooks full".to_owned()),
-                Set::Faults => no_cow.clone(),
+                Set::Calls if options.hooks == Hooks::Full => None,
+                Set::Calls => Some("only with --hooks full".to_owned()),
+                Set::Faults | Set::Allocations | Set::Lite if hook.set.is_of(level) => None,
+                Set::Faults | Set::Allocations | Set::Lite => Some(why_not_more.to_owned()),
             };
-            HookState { name: hook.name, on: reason.is_none(), reason }
-        };
-        let cow = no_cow.is_none();
-        let walk = cow && control.flags & CAN_WALK != 0;
+            let state = HookState { name: hook.name, on: reason.is_none(), reason };
+            match hooks.iter_mut().find(|other| other.name == hook.name) {
+                // Two programs on one tracepoint.
+                Some(other) if state.on => *other = state,
+                Some(_) => {}
+                None => hooks.push(state),
+            }
+        }
         let mut unavailable = vec![
             ("tracer.fork.duration_ns", "no hook at the entry of system calls is attached".to_owned()),
-            ("tracer.fork.shared_anon_bytes", "not read from the kernel by this version".to_owned()),
             ("tracer.reap.auto", "not told apart by this version".to_owned()),
         ];
         if options.hooks == Hooks::Base {
@@ -243,18 +239,13 @@ impl Loaded {
                 unavailable.push((field, "only with --hooks full".to_owned()));
             }
         }
-        if let Some(reason) = &no_cow {
-            for field in NOT_COUNTED {
-                unavailable.push((field, reason.clone()));
-            }
-        }
+        unavailable.extend(level.unknown().iter().map(|&field| (field, why_not_more.to_owned())));
+        let levels = if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 };
         Capabilities {
             kernel: kernel::release(),
-            hooks: self.hooks.iter().map(state).collect(),
-            cow_level: if cow { "full" } else { "off" },
-            page_table_levels: walk.then_some(if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 }),
-            has_flush: cow && control.flags & HAS_FLUSH != 0,
-            has_alloc: cow && control.flags & HAS_ALLOC != 0,
+            hooks,
+            cow: level,
+            page_table_levels: level.has_classes().then_some(levels),
             unavailable,
         }
     }

@@ -5,6 +5,7 @@ pub mod btf;
 mod calibrate;
 mod hooks;
 mod kernel;
+mod levels;
 mod loader;
 mod maps;
 pub mod procfs;
@@ -15,14 +16,16 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{
     event::{KINDS, Kind, Process, Stats},
-    settings::Control,
+    settings::{Control, TESTING},
 };
 
 use self::{
+    hooks::Skipped,
+    levels::Levels,
     loader::Loaded,
     maps::{Controls, Counts, Processes, Threads},
 };
-use crate::decode::LossStage;
+use crate::{decode::LossStage, level::Level};
 
 /// Which events are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +43,8 @@ pub struct Options {
     pub tree: bool,
     /// The set of hooks.
     pub hooks: Hooks,
-    /// Whether page faults are followed.
-    pub cow: bool,
+    /// How closely copies are to be followed, if this kernel allows it.
+    pub cow: Level,
     /// Bytes of the ring; a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Most processes that have counters at a time.
@@ -107,14 +110,10 @@ pub struct Capabilities {
     pub kernel: String,
     /// Each hook, in the order of attachment.
     pub hooks: Vec<HookState>,
-    /// `full` or `off`.
-    pub cow_level: &'static str,
-    /// Page-table levels, when page tables can be walked.
+    /// How closely copies are followed.
+    pub cow: Level,
+    /// Page-table levels, when page tables are walked.
     pub page_table_levels: Option<u32>,
-    /// True when the copy's commit signal fires here.
-    pub has_flush: bool,
-    /// True when page allocations are seen here.
-    pub has_alloc: bool,
     /// Fields of the stream that are null throughout, with the reason.
     pub unavailable: Vec<(&'static str, String)>,
 }
@@ -130,6 +129,13 @@ pub struct Lost {
     pub count: u64,
 }
 
+/// Skipped runs of programs by what is lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Misses {
+    records: [u64; KINDS],
+    faults: u64,
+}
+
 /// Attached programs and their maps. Dropping it detaches them.
 pub struct Probe {
     loaded: Loaded,
@@ -140,7 +146,7 @@ pub struct Probe {
     control: Control,
     capabilities: Capabilities,
     reported: Stats,
-    reported_misses: [u64; KINDS],
+    reported_misses: Misses,
 }
 
 impl Probe {
@@ -156,23 +162,19 @@ impl Probe {
         let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
             .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
 
-        let mut control = Control::default();
-        let mut cow = Err("switched off by --cow off".to_owned());
-        if options.cow {
-            cow = calibrate::run(&mut loaded).map(|found| control = found);
-        }
-        // Births first, so that no process is missed; the hooks that every fault passes last.
+        // Copies first: their self-test makes processes that are nobody's business. What every fault passes is
+        // idle until births, execs and deaths are seen, too.
+        let mut levels = Levels {
+            loaded: &mut loaded,
+            processes: &mut processes,
+            threads: &mut threads,
+            controls: &mut controls,
+        };
+        let (level, mut control, why_not_more) = levels.find(options.cow);
         loaded.attach_lifecycle(options.hooks)?;
-        if cow.is_ok() {
-            cow = loaded.attach_faults(&mut control).and_then(|()| {
-                controls.set(&control).map_err(|e| e.to_string())?;
-                selftest::run(&mut processes, &mut threads, options.tree)
-            });
-            if cow.is_err() {
-                loaded.detach_faults();
-            }
-        }
-        let capabilities = loaded.capabilities(options, &control, cow.err());
+        control.flags &= !TESTING;
+        controls.set(&control)?;
+        let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
         let mut probe = Self {
             loaded,
             ring,
@@ -182,10 +184,10 @@ impl Probe {
             control,
             capabilities,
             reported: maps::NO_STATS,
-            reported_misses: [0; KINDS],
+            reported_misses: Misses::default(),
         };
         probe.reported = probe.counts.total();
-        probe.reported_misses = probe.loaded.lifecycle_misses();
+        probe.reported_misses = probe.misses();
         Ok(probe)
     }
 
@@ -223,7 +225,7 @@ impl Probe {
 
     /// Hands out what was lost since the last call.
     pub fn losses(&mut self, each: &mut dyn FnMut(Lost)) {
-        let (total, misses) = (self.counts.total(), self.loaded.lifecycle_misses());
+        let (total, misses) = (self.counts.total(), self.misses());
         let last = std::mem::replace(&mut self.reported, total);
         let last_misses = std::mem::replace(&mut self.reported_misses, misses);
         let mut lost = |stage, record, now: u64, before: u64| {
@@ -234,8 +236,9 @@ impl Probe {
         };
         for (i, kind) in Kind::ALL.into_iter().enumerate() {
             lost(LossStage::Ring, Some(kind), total.ring_full[i], last.ring_full[i]);
-            lost(LossStage::Recursion, Some(kind), misses[i], last_misses[i]);
+            lost(LossStage::Recursion, Some(kind), misses.records[i], last_misses.records[i]);
         }
+        lost(LossStage::Recursion, None, misses.faults, last_misses.faults);
         lost(LossStage::ProcessTable, None, total.process_full, last.process_full);
         lost(LossStage::ThreadTable, None, total.thread_full, last.thread_full);
         lost(LossStage::Late, None, total.late, last.late);
@@ -246,9 +249,32 @@ impl Probe {
         self.counts.total()
     }
 
-    /// Runs of lifecycle programs that the kernel skipped (`recursion_misses`), since the start.
+    /// Runs that the kernel skipped (`recursion_misses`) and whose event is lost by that, since the start.
     pub fn recursion_misses(&self) -> u64 {
-        self.loaded.lifecycle_misses().iter().sum()
+        let Misses { records, faults } = self.misses();
+        records.iter().sum::<u64>() + faults
+    }
+
+    /// Runs that the kernel skipped, for each program in use, since the start.
+    pub fn skipped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.loaded.misses().map(|(hook, misses)| (hook.program, misses))
+    }
+
+    fn misses(&self) -> Misses {
+        let mut sum = Misses::default();
+        for (hook, misses) in self.loaded.misses() {
+            match hook.skipped {
+                Skipped::Record(kind) => sum.records[kind as usize] += misses,
+                Skipped::Fault => sum.faults += misses,
+                Skipped::Nothing => {}
+            }
+        }
+        sum
+    }
+
+    /// The counters of a process, if it has any.
+    pub fn process(&self, tgid: u32) -> Option<Process> {
+        self.processes.get(tgid)
     }
 
     /// Hands out the counters of each process that has any.

@@ -8,6 +8,7 @@ use tracer_common::event::{KINDS, Kind};
 use super::{Limit, Line, Time};
 use crate::{
     decode::LossStage,
+    level::Level,
     lifecycle::{Anomalies, Stats},
 };
 
@@ -36,8 +37,8 @@ pub struct Hello {
     pub clock_offset_ns: i64,
     /// The hooks by name.
     pub hooks: BTreeMap<String, Hook>,
-    /// How copies are counted: `full`, `fault` or `off`.
-    pub cow_level: String,
+    /// How closely copies are counted.
+    pub cow_level: Level,
     /// What was found out for it; `None` when it is off.
     pub calibration: Option<Calibration>,
     /// Fields that this run cannot tell, with the reason.
@@ -90,7 +91,7 @@ impl Hello {
             boot_id: &'a str,
             clock_offset_ns: i64,
             hooks: &'a BTreeMap<String, Hook>,
-            cow_level: &'a str,
+            cow_level: Level,
             calibration: Option<Calibration>,
             unavailable: &'a BTreeMap<String, String>,
             filter: &'a FilterInfo,
@@ -106,7 +107,7 @@ impl Hello {
             boot_id: &self.boot_id,
             clock_offset_ns: self.clock_offset_ns,
             hooks: &self.hooks,
-            cow_level: &self.cow_level,
+            cow_level: self.cow_level,
             calibration: self.calibration,
             unavailable: &self.unavailable,
             filter: &self.filter,
@@ -139,10 +140,35 @@ pub struct Account {
     pub written: u64,
     /// Lines that the filter kept back.
     pub filtered: u64,
-    /// Times that the kernel skipped a program.
+    /// Times that the kernel skipped a program whose event is lost by that.
     pub recursion_misses: u64,
+    /// Times that it skipped each program.
+    pub skipped: Skipped,
     /// Of the lifecycle.
     pub lifecycle: Stats,
+}
+
+/// Most programs that are in use at a time.
+const MAX_PROGRAMS: usize = 16;
+
+/// Names of programs, and how many of their runs the kernel skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped(pub [Option<(&'static str, u64)>; MAX_PROGRAMS]);
+
+impl FromIterator<(&'static str, u64)> for Skipped {
+    fn from_iter<I: IntoIterator<Item = (&'static str, u64)>>(programs: I) -> Self {
+        let mut skipped = Self::default();
+        for (to, program) in skipped.0.iter_mut().zip(programs) {
+            *to = Some(program);
+        }
+        skipped
+    }
+}
+
+impl Serialize for Skipped {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().flatten().copied())
+    }
 }
 
 #[derive(Serialize)]
@@ -156,6 +182,7 @@ struct AccountFields {
     anomalies: Anomalies,
     duplicates: u64,
     recursion_misses: u64,
+    skipped: Skipped,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
 }
@@ -174,7 +201,8 @@ impl Serialize for ByKind {
 
 impl Account {
     fn fields(&self, reason: Option<Reason>) -> AccountFields {
-        let Self { time: _, records, received, written, filtered, recursion_misses, lifecycle } = *self;
+        let Self { time: _, records, received, written, filtered, recursion_misses, skipped, lifecycle } =
+            *self;
         let Stats { live, zombies, duplicates, anomalies } = lifecycle;
         AccountFields {
             records: ByKind(records),
@@ -186,6 +214,7 @@ impl Account {
             anomalies,
             duplicates,
             recursion_misses,
+            skipped,
             reason,
         }
     }

@@ -11,13 +11,17 @@ mod timeline;
 
 use serde::Serialize;
 
-pub use control::{Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA};
+pub use control::{
+    Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA, Skipped,
+};
 pub use names::{ExitVia, ForkKind, Origin, Signal};
-pub use steps::{Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent};
+pub use steps::{
+    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent, Shared,
+};
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{
-    Children, CowBy, CowByPage, CowCounts, Exec, Exit, Faults, Fork, Group, Interpreters, Missing, Process,
-    Program, Reap, Story, Timeline, User,
+    ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group,
+    Interpreters, Missing, Process, Program, Reap, Story, Timeline, User,
 };
 
 /// Most bytes of a line, its end included: rsyslog breaks lines at 8 KiB.
@@ -87,48 +91,10 @@ pub struct ProcessId {
 pub struct Copies {
     /// Pages copied; a huge page counts as one.
     pub copies: u64,
-    /// Pages made writable without a copy.
-    pub reuses: u64,
+    /// Pages made writable without a copy; `None` when they are not counted.
+    pub reuses: Option<u64>,
     /// Bytes copied.
     pub bytes: u64,
-}
-
-impl From<tracer_common::counter::Totals> for Copies {
-    fn from(totals: tracer_common::counter::Totals) -> Self {
-        Self { copies: totals.copies, reuses: totals.reuses, bytes: totals.bytes }
-    }
-}
-
-impl Copies {
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            copies: self.copies.saturating_add(other.copies),
-            reuses: self.reuses.saturating_add(other.reuses),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-
-    /// What is more here than in `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            copies: self.copies.saturating_sub(earlier.copies),
-            reuses: self.reuses.saturating_sub(earlier.reuses),
-            bytes: self.bytes.saturating_sub(earlier.bytes),
-        }
-    }
-
-    /// The greater of each.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            copies: self.copies.max(other.copies),
-            reuses: self.reuses.max(other.reuses),
-            bytes: self.bytes.max(other.bytes),
-        }
-    }
 }
 
 /// How much of the long fields is written.

@@ -80,6 +80,9 @@ pub struct ForkFacts {
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
+    pub shared_anon_bytes: u64,
+    pub shared_file_bytes: u64,
+    pub shared_shmem_bytes: u64,
     pub eager_copies: Option<u64>,
 }
 
@@ -275,6 +278,16 @@ pub struct Cow<'a> {
     pub cow: CowCounts,
     /// Since the last such record.
     pub delta: Copies,
+    /// What it still shares with its parent, or with its newest child; `None` when it shares nothing with either.
+    pub shared: Option<Shared>,
+}
+
+/// Memory that a fork shared and nobody has copied since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Shared {
+    pub bytes: u64,
+    pub with: ProcessId,
 }
 
 impl Cow<'_> {
@@ -283,9 +296,10 @@ impl Cow<'_> {
         struct Tracer {
             cow: CowCounts,
             delta: Copies,
+            shared: Option<Shared>,
         }
         let who = Who { executable: Some(self.executable), ..Who::new(&self.subject, self.entity) };
-        let tracer = Tracer { cow: self.cow, delta: self.delta };
+        let tracer = Tracer { cow: self.cow, delta: self.delta, shared: self.shared };
         line.of_process(self.time, who, tracer);
     }
 }

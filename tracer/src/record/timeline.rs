@@ -93,12 +93,23 @@ pub struct Fork {
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
     pub duration_ns: Option<u64>,
-    pub shared_anon_bytes: Option<u64>,
+    pub shared_anon_bytes: u64,
+    pub shared_file_bytes: u64,
+    pub shared_shmem_bytes: u64,
     pub parent_blocked_ns: Option<u64>,
     pub before_exec: Option<Copies>,
-    pub by_parent: Option<Copies>,
+    pub by_parent: Option<ByParent>,
     pub eager_copies: Option<u64>,
     pub wasted: Option<Copies>,
+}
+
+/// What the fork cost the parent.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct ByParent {
+    #[serde(flatten)]
+    pub paid: Copies,
+    pub overlapped: bool,
 }
 
 /// What it ran.
@@ -129,10 +140,13 @@ impl Serialize for Interpreters<'_> {
 pub struct CowCounts {
     pub copies: u64,
     pub bytes: u64,
-    pub reuses: u64,
-    pub zero_upgrades: u64,
+    pub reuses: Option<u64>,
+    pub huge_reuses: Option<u64>,
+    pub zero_upgrades: Option<u64>,
+    pub huge_zero_upgrades: Option<u64>,
     pub by: CowBy,
-    pub by_page: CowByPage,
+    pub by_page: Option<CowByPage>,
+    pub by_region: Option<CowByRegion>,
     pub after_exec: Option<Copies>,
 }
 
@@ -141,10 +155,10 @@ pub struct CowCounts {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowBy {
     pub user: u64,
-    pub kernel: u64,
-    pub gup: u64,
-    pub remote_candidates: u64,
-    pub eager: u64,
+    pub kernel: Option<u64>,
+    pub gup: Option<u64>,
+    pub remote_candidates: Option<u64>,
+    pub eager: Option<u64>,
 }
 
 /// Copies by faults, by the page that was copied.
@@ -154,8 +168,20 @@ pub struct CowByPage {
     pub anon: u64,
     pub ksm: u64,
     pub file: u64,
-    pub swap: u64,
+    pub file_first: Option<u64>,
+    pub swap: Option<u64>,
     pub huge: u64,
+}
+
+/// Copies by faults, by where in memory they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct CowByRegion {
+    pub heap: u64,
+    pub stack: u64,
+    pub data: u64,
+    pub file: u64,
+    pub anon: u64,
 }
 
 /// Page faults.

@@ -33,7 +33,7 @@ impl Garbage {
         let Self { what, pids: [a, b, c, d], numbers: [n, m, k, l], text } = self;
         let header =
             Header { flags: *c, tgid: *b % 8, tid: *b, ktime_ns: *n, start_time_ns: *m, ..Header::default() };
-        let totals = Totals { copies: *k, reuses: *l, zero_upgrades: *n, bytes: *k };
+        let totals = Totals { copies: *k, reuses: *l, bytes: *k, unshared_bytes: *n };
         let counters = [*k; COUNTERS];
         let (path, args) = text.split_at(text.len() / 2);
         match what {

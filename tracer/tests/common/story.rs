@@ -71,7 +71,7 @@ fn hello(config: &Config) -> Hello {
             ("sys_exit".to_owned(), hook(false, Some("base hooks"))),
         ]
         .into(),
-        cow_level: if config.cow { "full" } else { "off" }.into(),
+        cow_level: config.cow,
         unavailable: [("tracer.reap.auto".to_owned(), "not traced".to_owned())].into(),
         ..Hello::default()
     }

@@ -2,6 +2,7 @@
 
 use tracer::{
     decode::{Event, LossStage},
+    level::Level,
     lifecycle::Config,
 };
 use tracer_common::{
@@ -51,15 +52,37 @@ fn pages_copied_by_fork_itself_are_charged_to_that_fork() {
 fn progress() {
     let mut s = Story::new(config());
     s.at(2000).snapshot(100, 1, "/usr/sbin/redis-server", "redis-server ");
-    s.copies(100, 7).progress(100).progress(100);
+    s.copies(100, 7).progress(100).progress(100).tick();
     s.at(12_000).copies(100, 3).count(100, counter::GUP, 2).progress(100).tick();
     check("progress", s);
+}
+
+/// ```text
+/// redis ---f-------|--------|--x    copies 30 of 100 shared pages
+/// child    +=======|========|==x    copies 20 others and then 5 of a file, which were not shared
+///              1 s later  at 12 s
+/// ```
+#[test]
+fn progress_of_sharers() {
+    let mut s = Story::new(config());
+    s.at(2000).snapshot(100, 1, "/usr/sbin/redis-server", "redis-server ").copies(100, 7);
+    s.fork_with(100, 200, |fork| fork.anon_pages = 100);
+    s.at(2500).copies(100, 10).tick();
+    s.at(3000).tick().progress(100).progress(200).tick();
+    s.at(4000).copies(100, 20).copies(200, 20).count(
+        200,
+        counter::index(counter::Class::File, counter::Mode::User),
+        5,
+    );
+    s.at(12_000).progress(200).progress(100).tick();
+    s.at(13_000).exit(200, 0).copies(100, 1).progress(100).tick();
+    check("progress_of_sharers", s);
 }
 
 /// Whatever the counters hold.
 #[test]
 fn without_fault_hooks_no_count_is_a_zero() {
-    let mut s = Story::new(Config { cow: false, ..full() });
+    let mut s = Story::new(Config { cow: Level::Off, ..full() });
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ").fork(100, 200).count(200, counter::THREADS, 2);
     s.copies(100, 3).progress(100).at(2001).exec(200, "/bin/true", "true");
     s.at(2004).exit(200, 0).wait(100, 200);

@@ -48,7 +48,7 @@ pub(super) fn all() -> Vec<Trial> {
             series("cow-demand", STEPS, false, |k| vec![("actor", vec![("/tracer/faults/demand_zero", k)])])
         }),
         trial("cow::private_file_written_first", || {
-            series("cow-file-first", STEPS, false, |k| vec![("actor", copies(k, "user", "file"))])
+            series("cow-file-first", STEPS, false, |k| vec![("actor", copies(k, "user", "file_first"))])
         }),
         trial("cow::private_file_read_first", || {
             series("cow-file-read", STEPS, true, |k| vec![("actor", copies(k, "user", "file"))])
@@ -89,6 +89,7 @@ const COUNTERS: &[&str] = &[
     "/tracer/cow/by_page/anon",
     "/tracer/cow/by_page/ksm",
     "/tracer/cow/by_page/file",
+    "/tracer/cow/by_page/file_first",
     "/tracer/cow/by_page/swap",
     "/tracer/cow/by_page/huge",
     "/tracer/faults/demand_zero",
@@ -107,11 +108,16 @@ type Difference = Vec<(&'static str, i64)>;
 
 /// `k` pages more were copied.
 fn copies(k: i64, mode: &str, page: &str) -> Difference {
+    let by_page = match page {
+        "anon" => "/tracer/cow/by_page/anon",
+        "file" => "/tracer/cow/by_page/file",
+        _ => "/tracer/cow/by_page/file_first",
+    };
     vec![
         ("/tracer/cow/copies", k),
         ("/tracer/cow/bytes", k * PAGE_BYTES),
         (if mode == "user" { "/tracer/cow/by/user" } else { "/tracer/cow/by/kernel" }, k),
-        (if page == "anon" { "/tracer/cow/by_page/anon" } else { "/tracer/cow/by_page/file" }, k),
+        (by_page, k),
     ]
 }
 

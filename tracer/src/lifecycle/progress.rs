@@ -1,0 +1,110 @@
+//! The progress of live processes: what they have copied, and what they still share.
+//!
+//! The counters of many processes are read at about the same time, one after the other. Records are made from
+//! them at the next tick, when all of them are known, since a parent's record also tells of its child.
+
+use std::collections::VecDeque;
+
+use tracer_common::{counter::Counters, event::Process as Counted};
+
+use super::{Lifecycle, Output, bill, copies::Copies, cow, process::Process, table::Key};
+use crate::record::{Cow, Record, Shared};
+
+/// How long after a fork the first record of the two processes is due.
+const FIRST_AFTER_NS: u64 = 1_000_000_000;
+
+/// What is to be read, and what was.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Children that share memory with their parent, with the time at which their first record is due.
+    young: VecDeque<(u64, Key)>,
+    /// Processes whose counters should be read now.
+    wanted: Vec<u32>,
+    /// Those that have moved since their last record.
+    moved: Vec<(Key, Counters)>,
+}
+
+impl Lifecycle {
+    /// Processes whose counters should be read before the next tick: they began to share memory a second ago.
+    pub fn wanted(&self) -> &[u32] {
+        &self.progress.wanted
+    }
+
+    /// A child shares its parent's memory from now on.
+    pub(super) fn expect_progress(&mut self, child: Key, ktime_ns: u64) {
+        self.progress.young.push_back((ktime_ns.saturating_add(FIRST_AFTER_NS), child));
+    }
+
+    /// The counters of a live process.
+    pub(super) fn progress(&mut self, tgid: u32, counted: &Counted) {
+        let Some(key) = self.table.by_tgid(tgid).filter(|_| self.config.cow.has_copies()) else {
+            return;
+        };
+        let id = self.id(tgid, counted.start_time_ns);
+        let totals = Copies::from(cow::totals(&counted.counters));
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        // The kernel side does not know when processes started that were there before it.
+        let same = counted.start_time_ns == 0 || process.id == id;
+        if !same || process.has_ended() {
+            return;
+        }
+        process.copied = process.copied.max(totals);
+        if totals.since(process.told) != Copies::default() {
+            self.progress.moved.push((key, counted.counters));
+        }
+        bill::charge(&mut self.table, key, totals);
+    }
+
+    /// Writes what has moved, and finds out whose counters are wanted next.
+    pub(super) fn write_progress(&mut self, out: &mut dyn Output) {
+        for (key, counters) in std::mem::take(&mut self.progress.moved) {
+            self.write_moved(key, &counters, out);
+        }
+        let Progress { young, wanted, .. } = &mut self.progress;
+        wanted.clear();
+        while let Some((_, child)) = young.pop_front_if(|(due, _)| *due <= self.now_ns) {
+            let sharer = self.table.get(child).filter(|process| process.bill.parent().is_some());
+            let parent = sharer.and_then(|process| self.table.get(process.bill.parent()?));
+            wanted.extend(parent.into_iter().chain(sharer).map(|process| process.id.tgid));
+        }
+    }
+
+    fn write_moved(&mut self, key: Key, counters: &Counters, out: &mut dyn Output) {
+        let totals = Copies::from(cow::totals(counters));
+        let Some(process) = self.table.get_mut(key).filter(|process| !process.has_ended()) else {
+            return;
+        };
+        let delta = totals.since(std::mem::replace(&mut process.told, totals));
+        let level = self.config.cow;
+        let Some(process) = self.table.get(key).filter(|_| delta != Copies::default()) else {
+            return;
+        };
+        out.record(&Record::Cow(Cow {
+            time: self.wall(self.now_ns),
+            subject: process.subject(),
+            entity: self.process_id(process.id),
+            executable: self.executable(process),
+            cow: cow::counts(counters, process.at_last_exec, level),
+            delta: delta.shown(level),
+            shared: self.shared(process).filter(|_| level.has_classes()),
+        }));
+    }
+
+    /// What a process still shares with its parent; else with its newest child.
+    fn shared(&self, process: &Process) -> Option<Shared> {
+        let (child, parent, with) = match process.bill.parent() {
+            Some(key) => {
+                let parent = self.table.get(key)?;
+                (process, parent, parent)
+            }
+            None => {
+                let child = self.table.get(process.bill.newest()?)?;
+                (child, process, child)
+            }
+        };
+        let bytes = child.bill.still_shared(&parent.bill, child.copied);
+        Some(Shared { bytes, with: self.process_id(with.id) })
+    }
+}
