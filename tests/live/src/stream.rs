@@ -92,14 +92,24 @@ fn sums(line: &Value) -> Vec<String> {
     };
     let cow = at(line, "/tracer/cow");
     if cow.is_object() {
-        let sum = |keys: &[&str]| keys.iter().map(|key| number(cow, key)).sum::<i64>();
+        // What the level does not count is null.
+        let sum = |keys: &[&str]| keys.iter().map(|key| number(cow, key).max(0)).sum::<i64>();
         let copies = number(cow, "/copies");
         expect("copies and their modes", copies, sum(&["/by/user", "/by/kernel", "/by/gup", "/by/eager"]));
+        if at(cow, "/by_page").is_object() {
+            let pages =
+                ["anon", "ksm", "file", "file_first", "swap", "huge"].map(|of| format!("/by_page/{of}"));
+            let regions = ["heap", "stack", "data", "file", "anon"].map(|of| format!("/by_region/{of}"));
+            let of = |keys: &[String]| sum(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+            let faults = sum(&["/by/user", "/by/kernel"]);
+            expect("copies by faults and their pages", faults, of(&pages));
+            expect("copies by faults and their regions", faults, of(&regions));
+        }
         let after = at(cow, "/after_exec");
         if after.is_object() && number(line, "/tracer/exec/seq") == 1 && at(line, "/tracer/fork").is_object()
         {
             let before = at(line, "/tracer/fork/before_exec");
-            for key in ["/copies", "/reuses"] {
+            for key in ["/copies", "/reuses"].into_iter().filter(|key| !at(cow, key).is_null()) {
                 expect(key, number(cow, key), number(before, key) + number(after, key));
             }
         }

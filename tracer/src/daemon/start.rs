@@ -134,6 +134,7 @@ pub(super) fn failed(error: probe::Error) -> Error {
             Code::Unsupported,
             "use a kernel built with CONFIG_DEBUG_INFO_BTF, 5.10 or newer, with /sys mounted",
         ),
+        E::Lockdown => (Code::Unsupported, "use a kernel from 5.15, or boot with lockdown=integrity"),
         E::Btf(_) | E::NoField { .. } => {
             (Code::Unsupported, "use a newer tracer, or a kernel that it supports (5.10 to 7.x)")
         }

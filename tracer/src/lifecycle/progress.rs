@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use tracer_common::{counter::Counters, event::Process as Counted};
 
 use super::{Lifecycle, Output, bill, copies::Copies, cow, process::Process, table::Key};
-use crate::record::{Cow, Record, Shared};
+use crate::record::{Cow, Record, Shared, SharedWith};
 
 /// How long after a fork the first record of the two processes is due.
 const FIRST_AFTER_NS: u64 = 1_000_000_000;
@@ -64,10 +64,14 @@ impl Lifecycle {
         }
         let Progress { young, wanted, .. } = &mut self.progress;
         wanted.clear();
-        while let Some((_, child)) = young.pop_front_if(|(due, _)| *due <= self.now_ns) {
-            let sharer = self.table.get(child).filter(|process| process.bill.parent().is_some());
-            let parent = sharer.and_then(|process| self.table.get(process.bill.parent()?));
-            wanted.extend(parent.into_iter().chain(sharer).map(|process| process.id.tgid));
+        while let Some((_, key)) = young.pop_front_if(|(due, _)| *due <= self.now_ns) {
+            let get = |key| self.table.get(key);
+            let Some(child) = get(key) else { continue };
+            let Some(parent) = child.bill.parent().and_then(get) else { continue };
+            // What the two say of their newest children depends on the counters of these.
+            let newest = [parent, child].into_iter().filter_map(|process| get(process.bill.newest()?));
+            let both = [parent, child].into_iter();
+            wanted.extend(both.chain(newest).map(|process| process.id.tgid));
         }
     }
 
@@ -88,23 +92,20 @@ impl Lifecycle {
             executable: self.executable(process),
             cow: cow::counts(counters, process.at_last_exec, level),
             delta: delta.shown(level),
-            shared: self.shared(process).filter(|_| level.has_classes()),
+            shared: level.has_classes().then(|| self.shared(process)),
         }));
     }
 
-    /// What a process still shares with its parent; else with its newest child.
-    fn shared(&self, process: &Process) -> Option<Shared> {
-        let (child, parent, with) = match process.bill.parent() {
-            Some(key) => {
-                let parent = self.table.get(key)?;
-                (process, parent, parent)
-            }
-            None => {
-                let child = self.table.get(process.bill.newest()?)?;
-                (child, process, child)
-            }
-        };
-        let bytes = child.bill.still_shared(&parent.bill, child.copied);
-        Some(Shared { bytes, with: self.process_id(with.id) })
+    /// What a process still shares with its parent, and with its newest child.
+    fn shared(&self, process: &Process) -> Shared {
+        let get = |key| self.table.get(key);
+        let with = |with: &Process, bytes| SharedWith { bytes, process: self.process_id(with.id) };
+        let parent = process.bill.parent().and_then(get);
+        let child = process.bill.newest().and_then(get);
+        Shared {
+            with_parent: parent
+                .map(|parent| with(parent, process.bill.still_shared(&parent.bill, process.copied))),
+            with_child: child.map(|child| with(child, child.bill.still_shared(&process.bill, child.copied))),
+        }
     }
 }

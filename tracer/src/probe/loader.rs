@@ -82,6 +82,9 @@ impl Loaded {
         }
         let offsets = kernel::offsets(btf)?;
         let settings = kernel::settings(btf, options.tree);
+        if settings.typed_current == 0 && settings.can_read_kernel == 0 {
+            return Err(Error::Lockdown);
+        }
         let mut loader = EbpfLoader::new();
         loader
             .override_global("OFFSETS", offsets.as_slice(), true)

@@ -68,6 +68,9 @@ pub enum Error {
         /// What reading it said.
         source: std::io::Error,
     },
+    /// The kernel lets nobody read its memory, and is too old for another way to find the current process (5.15).
+    #[error("the kernel is locked down (lockdown=confidentiality): its memory cannot be read")]
+    Lockdown,
     /// The type information makes no sense.
     #[error(transparent)]
     Btf(#[from] btf::Error),

@@ -17,6 +17,7 @@ pub use control::{
 pub use names::{ExitVia, ForkKind, Origin, Signal};
 pub use steps::{
     Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent, Shared,
+    SharedWith,
 };
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{

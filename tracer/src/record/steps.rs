@@ -278,7 +278,7 @@ pub struct Cow<'a> {
     pub cow: CowCounts,
     /// Since the last such record.
     pub delta: Copies,
-    /// What it still shares with its parent, or with its newest child; `None` when it shares nothing with either.
+    /// What it still shares; `None` when that is not known.
     pub shared: Option<Shared>,
 }
 
@@ -286,8 +286,17 @@ pub struct Cow<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Shared {
+    pub with_parent: Option<SharedWith>,
+    pub with_child: Option<SharedWith>,
+}
+
+/// With whom, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct SharedWith {
     pub bytes: u64,
-    pub with: ProcessId,
+    #[serde(flatten)]
+    pub process: ProcessId,
 }
 
 impl Cow<'_> {

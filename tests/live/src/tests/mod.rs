@@ -5,7 +5,10 @@ mod cli;
 mod cow;
 mod ends;
 mod filters;
+mod levels;
 mod life;
+mod lockdown;
+mod progress;
 mod storm;
 mod tree;
 
@@ -25,8 +28,19 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("tracer-live: these tests need root");
         return ExitCode::FAILURE;
     }
-    let trials =
-        [life::all(), ends::all(), cow::all(), cli::all(), filters::all(), cgroup::all(), storm::all()];
+    let trials = [
+        life::all(),
+        ends::all(),
+        cow::all(),
+        levels::all(),
+        progress::all(),
+        cli::all(),
+        filters::all(),
+        cgroup::all(),
+        storm::all(),
+        // The last one: it cannot be taken back.
+        lockdown::all(),
+    ];
     libtest_mimic::run(&args, trials.into_iter().flatten().collect()).exit_code()
 }
 
