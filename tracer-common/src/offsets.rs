@@ -68,6 +68,8 @@ offsets! {
     task_maj_flt = "task_struct" "maj_flt",
     /// Above 0 while faults must not be handled.
     task_pagefault_disabled = "task_struct" "pagefault_disabled",
+    /// Where a parent that waits for exec or exit (vfork) is told; null when none does.
+    task_vfork_done = "task_struct" "vfork_done",
     /// Bit 1 (TS_COMPAT): in a 32-bit system call.
     task_thread_status = "task_struct" "thread_info.status",
     /// Threads that have not ended.
@@ -128,8 +130,6 @@ offsets! {
     bprm_filename = "linux_binprm" "filename",
     /// Path of what runs it.
     bprm_interp = "linux_binprm" "interp",
-    /// The path as given, on the new program's stack.
-    bprm_exec = "linux_binprm" "exec",
     /// Arguments.
     bprm_argc = "linux_binprm" "argc",
     /// User instruction pointer.

@@ -19,9 +19,8 @@ pub struct Settings {
     pub exit_before_mm: u32,
     /// Pid of the daemon: in a tree, its children are roots while [`Control::adopt`] is set.
     pub self_tgid: u32,
-    /// Non-zero: kernel memory can be read by address (`bpf_probe_read_kernel`), which
-    /// lockdown=confidentiality forbids.
-    pub can_read_kernel: u32,
+    /// Non-zero: memory can be read by address (`bpf_probe_read_kernel`, `bpf_probe_read_user`).
+    pub can_read: u32,
 }
 
 // SAFETY: `repr(C)` and u32 only.

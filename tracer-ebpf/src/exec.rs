@@ -6,10 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_probe_read_user,
-        generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str, bpf_probe_read_user_str},
-    },
+    helpers::generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -17,13 +14,13 @@ use tracer_common::{
     counter::Totals,
     event::{
         ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
-        FLAG_PATH_CUT, Kind, PATH_BYTES, Process,
+        FLAG_PATH_CUT, FLAG_UNREADABLE, Kind, PATH_BYTES, Process,
     },
 };
 
 use crate::{
     cow,
-    kernel::{Pointer, Task, argument, offset, setting},
+    kernel::{Pointer, Task, argument, offset, read_user, setting},
     maps, ring,
 };
 
@@ -34,14 +31,11 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let filename = bprm.follow(offset!(bprm_filename));
     let interp = bprm.follow(offset!(bprm_interp));
     let is_script = interp.address() != filename.address();
-    let task = Task(argument(&ctx, 0));
-    report(0, task, ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
-        let path_len = read_path(tail, filename.address(), bprm.read(offset!(bprm_exec)), flags);
+    report(0, Task(argument(&ctx, 0)), ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
+        let path_len = read_path(tail, filename.address(), flags);
         let interp_len = if is_script {
-            // The interpreter is its own first argument (fs/binfmt_script.c).
-            let first_argument = task.mm().map_or(0, |mm| mm.args().0);
             // SAFETY: the tail has room for two paths.
-            read_path(unsafe { tail.add(path_len as usize) }, interp.address(), first_argument, flags)
+            read_path(unsafe { tail.add(path_len as usize) }, interp.address(), flags)
         } else {
             0
         };
@@ -79,7 +73,7 @@ pub fn sched_process_exec_format(ctx: TracePointContext) -> u32 {
     let filename = (ctx.as_ptr() as u64).wrapping_add(u64::from(place & 0xffff));
     report(1, task, old_tid, None, |tail, flags| {
         *flags |= FLAG_NO_INTERP;
-        (read_path(tail, filename, 0, flags), 0)
+        (read_path(tail, filename, flags), 0)
     });
     0
 }
@@ -111,23 +105,25 @@ fn report<P: Pointer>(
     let (start, end) = mm.args();
     let args_bytes = end.saturating_sub(start);
     let mut args_len = if args_bytes > ARGS_BYTES as u64 { ARGS_BYTES as u64 } else { args_bytes };
-    // SAFETY: as above; the helper checks the user's address.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(
-            tail.add(path_len as usize).add(interp_len as usize).cast(),
-            args_len as u32,
-            start as *const _,
-        )
+    let failed = setting!(can_read) == 0 || {
+        // SAFETY: as above; the helper checks the user's address.
+        let read = unsafe {
+            generated::bpf_probe_read_user(
+                tail.add(path_len as usize).add(interp_len as usize).cast(),
+                args_len as u32,
+                start as *const _,
+            )
+        };
+        read != 0
     };
-    if failed != 0 {
+    if failed {
         flags |= FLAG_ARGS_UNREADABLE;
         args_len = 0;
     }
     let argc = match argc {
         Some(argc) => argc,
         // The new program's stack begins with it (create_elf_tables in fs/binfmt_elf.c).
-        // SAFETY: the helper checks the user's address.
-        None => unsafe { bpf_probe_read_user(mm.start_stack() as *const u32) }.unwrap_or_default(),
+        None => read_user(mm.start_stack()).unwrap_or_default(),
     };
 
     let mut own = Totals::default();
@@ -169,18 +165,15 @@ fn report<P: Pointer>(
     ring::emit_tailed(Kind::Exec, scratch, tail_len);
 }
 
-/// Copies a path of the kernel's, or the program's own copy of it where the former must not be read, without its
-/// NUL; the result is below [`PATH_BYTES`], 0 when it cannot be read.
+/// Copies a path of the kernel's without its NUL; the result is below [`PATH_BYTES`], 0 when it cannot be read.
 #[inline(always)]
-fn read_path(to: *mut u8, kernel: u64, user: u64, flags: &mut u32) -> u32 {
-    // SAFETY: `to` has room for PATH_BYTES; the helpers check the address they read.
-    let read = unsafe {
-        if setting!(can_read_kernel) != 0 {
-            bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, kernel as *const _)
-        } else {
-            bpf_probe_read_user_str(to.cast(), PATH_BYTES as u32, user as *const _)
-        }
-    };
+fn read_path(to: *mut u8, from: u64, flags: &mut u32) -> u32 {
+    if setting!(can_read) == 0 {
+        *flags |= FLAG_UNREADABLE;
+        return 0;
+    }
+    // SAFETY: `to` has room for PATH_BYTES; the helper checks the address it reads.
+    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, from as *const _) };
     if read == PATH_BYTES as i64 {
         *flags |= FLAG_PATH_CUT;
     }

@@ -6,9 +6,7 @@
 //! is woken. io_uring and vhost workers pass the first only; they are threads.
 
 use aya_ebpf::{
-    helpers::{bpf_probe_read_user, generated::bpf_get_current_cgroup_id},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::generated::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use tracer_common::{
@@ -18,7 +16,7 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Task, Typed, argument, current_ids, setting},
+    kernel::{Mm, Task, Typed, argument, current_ids, read_user, setting},
     maps, ring, syscall,
 };
 
@@ -56,16 +54,17 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
         enter(child, CLONE_THREAD);
         return 0;
     }
-    if !enter(child, flags_of_call()) {
+    if !enter(child, flags_of_call(child)) {
         warn!(&ctx, "no room in the table for process {}", child.tgid());
     }
     report(child);
     0
 }
 
-/// CLONE_* flags of the system call that the parent is in; 0 for a kernel thread's.
+/// CLONE_* flags of the system call that the parent is in; 0 for a kernel thread's. Where the call's arguments must
+/// not be read: those that the child shows.
 #[inline(always)]
-fn flags_of_call() -> u64 {
+fn flags_of_call(child: Task<Typed>) -> u64 {
     let current = Task::current();
     if current.mm().is_none() {
         return 0;
@@ -75,8 +74,11 @@ fn flags_of_call() -> u64 {
         syscall::VFORK => CLONE_VFORK | CLONE_VM,
         syscall::CLONE => regs.di(),
         // `struct clone_args` begins with the flags (include/uapi/linux/sched.h).
-        // SAFETY: the helper checks the user's address.
-        syscall::CLONE3 => unsafe { bpf_probe_read_user(regs.di() as *const u64) }.unwrap_or_default(),
+        syscall::CLONE3 => read_user(regs.di()).unwrap_or_else(|| {
+            let shares_mm = child.mm().map(Mm::address) == current.mm().map(Mm::address);
+            let vfork = if child.blocks_parent() { CLONE_VFORK } else { 0 };
+            vfork | if shares_mm { CLONE_VM } else { 0 }
+        }),
         _ => 0,
     }
 }
@@ -152,7 +154,7 @@ fn report(child: Task<Typed>) {
             (*record).parent_start_time_ns = current.leader().start_time();
             (*record).clone_flags = match entry {
                 Some(entry) => (*entry).clone_flags,
-                None => flags_of_call() & !CSIGNAL,
+                None => flags_of_call(child) & !CSIGNAL,
             };
             (*record).pgtable_bytes = match child_mm {
                 Some(mm) if !shares_mm => mm.pgtable_bytes(),

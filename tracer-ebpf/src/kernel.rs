@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_probe_read_kernel,
+        bpf_probe_read_kernel, bpf_probe_read_user,
         generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
     },
     programs::BtfTracePointContext,
@@ -25,7 +25,7 @@ pub(crate) static SETTINGS: Settings = Settings {
     watermark_bytes: 0,
     exit_before_mm: 0,
     self_tgid: 0,
-    can_read_kernel: 0,
+    can_read: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
@@ -54,11 +54,21 @@ pub(crate) use {offset, setting};
 /// forbidden.
 #[inline(always)]
 pub(crate) fn read_kernel<T>(address: u64) -> Option<T> {
-    if setting!(can_read_kernel) == 0 {
+    if setting!(can_read) == 0 {
         return None;
     }
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads the current process's memory; `None` when that failed, or is forbidden.
+#[inline(always)]
+pub(crate) fn read_user<T>(address: u64) -> Option<T> {
+    if setting!(can_read) == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const T) }.ok()
 }
 
 /// How the memory behind a kernel pointer is read.
@@ -219,6 +229,11 @@ impl<P: Pointer> Task<P> {
     pub(crate) fn ids(self) -> (u32, u32) {
         let cred = self.0.follow(offset!(task_cred));
         (cred.read(offset!(cred_euid)), cred.read(offset!(cred_egid)))
+    }
+    /// True while its parent waits until it calls exec or ends (vfork).
+    #[inline(always)]
+    pub(crate) fn blocks_parent(self) -> bool {
+        self.0.follow(offset!(task_vfork_done)).address() != 0
     }
     /// `None` for a kernel thread, and for one that has given up its memory.
     #[inline(always)]

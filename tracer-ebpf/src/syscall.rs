@@ -5,14 +5,14 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str},
+    helpers::generated::bpf_probe_read_user_str,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::event::{ExecFailed, FLAG_PATH_CUT, ForkFailed, Kind, PATH_BYTES, Wait};
 
 use crate::{
-    kernel::{Pointer, Regs, Task, argument, current_ids, setting},
+    kernel::{Pointer, Regs, Task, argument, current_ids, read_user, setting},
     maps, ring,
 };
 
@@ -121,7 +121,11 @@ fn exec_failed(tgid: u32, tid: u32, start: u64, path: u64, errno: u32) {
     // SAFETY: a map value with room for PATH_BYTES; the helper checks the user's address.
     unsafe {
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
-        let read = bpf_probe_read_user_str(tail.cast(), PATH_BYTES as u32, path as *const _);
+        let read = if setting!(can_read) == 0 {
+            0
+        } else {
+            bpf_probe_read_user_str(tail.cast(), PATH_BYTES as u32, path as *const _)
+        };
         let flags = if read == PATH_BYTES as i64 { FLAG_PATH_CUT } else { 0 };
         let path_len = if read <= 1 { 0 } else { (read - 1) as u32 & (PATH_BYTES as u32 - 1) };
         let record = &raw mut (*scratch).body;
@@ -139,14 +143,7 @@ fn waited_id<P: Pointer>(regs: Regs<P>) {
     if info == 0 || regs.r10() & WNOWAIT != 0 {
         return;
     }
-    // SAFETY: the helper checks the user's addresses.
-    let (code, pid) = unsafe {
-        (
-            bpf_probe_read_user((info + SI_CODE) as *const u32),
-            bpf_probe_read_user((info + SI_PID) as *const u32),
-        )
-    };
-    if let (Ok(1..=CLD_DUMPED), Ok(pid)) = (code, pid) {
+    if let (Some(1..=CLD_DUMPED), Some(pid)) = (read_user(info + SI_CODE), read_user(info + SI_PID)) {
         waited(pid);
     }
 }

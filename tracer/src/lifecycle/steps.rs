@@ -1,7 +1,8 @@
 //! What happens in a life: programs, failures, progress, the end.
 
 use tracer_common::event::{
-    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, ForkFailed,
+    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
+    FLAG_UNREADABLE, ForkFailed,
 };
 
 use super::{
@@ -35,7 +36,7 @@ impl Lifecycle {
         if own.is_none() {
             process.missing = process.missing.with(Missing::COUNTERS);
         }
-        if header.flags & FLAG_ARGS_UNREADABLE != 0 {
+        if header.flags & (FLAG_ARGS_UNREADABLE | FLAG_UNREADABLE) == FLAG_ARGS_UNREADABLE {
             process.missing = process.missing.with(Missing::ARGS);
         }
         if header.flags & FLAG_NO_INTERP != 0 && may_be_script(parts.path, parts.args) {
@@ -52,7 +53,13 @@ impl Lifecycle {
         process.gid = Some(exec.gid);
         process.cgroup_id = Some(exec.cgroup_id);
         process.comm = exec.comm;
-        if let Some(forgotten) = process.run(self.images.insert(parts)) {
+        let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
+            process.run(self.images.insert(parts))
+        } else {
+            process.missing = process.missing.with(Missing::PROGRAM);
+            process.image.take()
+        };
+        if let Some(forgotten) = forgotten {
             self.images.release(forgotten);
         }
         let forked_by = process.birth.and(process.parent).filter(|_| is_first);

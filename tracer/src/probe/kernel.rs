@@ -56,13 +56,14 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
         // The change that moved the tracepoint before exit_mm() also gave it `group_dead` (kernel/exit.c).
         exit_before_mm: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
         self_tgid: std::process::id(),
-        can_read_kernel: u32::from(can_read_kernel()),
+        can_read: u32::from(can_read()),
     }
 }
 
-/// False under lockdown=confidentiality (`bpf_tracing_func_proto()` in kernel/trace/bpf_trace.c). A kernel that does
-/// not let us ask will say more when the programs are loaded.
-fn can_read_kernel() -> bool {
+/// False under lockdown=confidentiality (`bpf_tracing_func_proto()` in kernel/trace/bpf_trace.c): the kernel's memory
+/// must not be read. That of processes may, but aya then puts older helpers in the place of those for it, which must
+/// not be used either. A kernel that does not let us ask will say more when the programs are loaded.
+fn can_read() -> bool {
     is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_probe_read_kernel).unwrap_or(true)
 }
 

@@ -4,7 +4,7 @@ use tracer_common::settings::{Control, HAS_ALLOC, TESTING};
 
 use super::{
     calibrate,
-    loader::Loaded,
+    loader::{Loaded, NOT_READABLE},
     maps::{Controls, Processes, Threads},
     selftest,
 };
@@ -30,7 +30,9 @@ impl Levels<'_> {
         }
         let mut control = Control::default();
         let mut is_calibrated = false;
-        if wanted.has_classes() {
+        if wanted.has_classes() && !self.loaded.can_read() {
+            reasons.push(NOT_READABLE.to_owned());
+        } else if wanted.has_classes() {
             match calibrate::run(self.loaded) {
                 Ok(found) => (control, is_calibrated) = (found, true),
                 Err(reason) => reasons.push(reason),

@@ -43,8 +43,16 @@ pub(super) struct Loaded {
     /// By program.
     links: HashMap<&'static str, Link>,
     missing: Vec<&'static str>,
+    can_read: bool,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
+
+/// Why nothing is known that lies in memory.
+pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
+
+/// What only memory tells of a process.
+const IN_MEMORY: [&str; 5] =
+    ["process.vpid", "process.executable", "process.args", "tracer.exec.path", "tracer.exec_failed.path"];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -82,7 +90,7 @@ impl Loaded {
         }
         let offsets = kernel::offsets(btf)?;
         let settings = kernel::settings(btf, options.tree);
-        if settings.typed_current == 0 && settings.can_read_kernel == 0 {
+        if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
         let mut loader = EbpfLoader::new();
@@ -99,7 +107,20 @@ impl Loaded {
         let hooks = hooks::hooks(&kernel::release());
         let kernel_btf = KernelBtf::from_sys_fs().map_err(load_error)?;
         let missing = hooks.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
-        Ok(Self { ebpf, kernel_btf, hooks, links: HashMap::new(), missing, log })
+        Ok(Self {
+            ebpf,
+            kernel_btf,
+            hooks,
+            links: HashMap::new(),
+            missing,
+            can_read: settings.can_read != 0,
+            log,
+        })
+    }
+
+    /// False when the kernel forbids programs to read memory by its address.
+    pub(super) fn can_read(&self) -> bool {
+        self.can_read
     }
 
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, Error> {
@@ -241,6 +262,9 @@ impl Loaded {
             for field in ["tracer.exec.failures", "exec_failed", "fork_failed"] {
                 unavailable.push((field, "only with --hooks full".to_owned()));
             }
+        }
+        if !self.can_read {
+            unavailable.extend(IN_MEMORY.map(|field| (field, NOT_READABLE.to_owned())));
         }
         unavailable.extend(level.unknown().iter().map(|&field| (field, why_not_more.to_owned())));
         let levels = if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 };
