@@ -48,6 +48,11 @@ impl Board {
         self.slot(index).fetch_add(value, Ordering::SeqCst);
     }
 
+    /// The address of the first number.
+    pub(crate) fn first(&self) -> *const AtomicI32 {
+        self.0.cast()
+    }
+
     /// 32 KiB for system calls that read or write memory.
     pub(crate) fn scratch(&self) -> *mut u8 {
         // SAFETY: the second half of the mapping.
