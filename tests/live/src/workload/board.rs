@@ -33,6 +33,17 @@ impl Board {
         unsafe { &*self.0.cast::<AtomicI32>().add(index) }
     }
 
+    /// Touches all of it: a process that was just born has none of its pages mapped, and which one it touches first
+    /// decides how many are mapped at a time.
+    pub(crate) fn touch(&self) {
+        const PAGE: usize = 4096;
+        for page in 0..BYTES / PAGE {
+            // SAFETY: inside the mapping, aligned, and only used as atomics or by system calls.
+            let first = unsafe { &*self.0.add(page * PAGE).cast::<AtomicI32>() };
+            first.fetch_add(0, Ordering::SeqCst);
+        }
+    }
+
     /// Stores a number for others to see.
     pub(crate) fn set(&self, index: usize, value: i32) {
         self.slot(index).store(value, Ordering::SeqCst);

@@ -100,7 +100,9 @@ impl Frames {
     pub(crate) fn are_huge(&self) -> bool {
         (0..self.pages).all(|index| {
             let first = self.entry(0, index - index % HUGE).frame();
-            first != 0 && first % HUGE as u64 == 0 && self.entry(0, index).frame() == first + (index % HUGE) as u64
+            first != 0
+                && first.is_multiple_of(HUGE as u64)
+                && self.entry(0, index).frame() == first + (index % HUGE) as u64
         })
     }
 }

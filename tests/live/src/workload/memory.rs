@@ -126,6 +126,16 @@ impl Buffer {
     }
 }
 
+/// Empties the CPU's list of pages to be put on the LRU, without touching private memory, as `mlock` does first of all.
+pub(crate) fn drain() {
+    let start = new_mapping(1, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1).cast();
+    // SAFETY: the mapping that was just made.
+    unsafe {
+        must("mlock", libc::mlock(start, PAGE));
+        must("munmap", libc::munmap(start, PAGE));
+    }
+}
+
 fn new_mapping(pages: usize, flags: i32, fd: i32) -> *mut u8 {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice.

@@ -60,7 +60,12 @@ pub(super) fn by_parent(k: i64) -> Difference {
 }
 
 /// Each counter of [`COUNTERS`] differs by what `difference` says.
-pub(super) fn compare<'a>(check: &mut Check<'a>, what: &str, [before, after]: [&'a Value; 2], difference: &Difference) {
+pub(super) fn compare<'a>(
+    check: &mut Check<'a>,
+    what: &str,
+    [before, after]: [&'a Value; 2],
+    difference: &Difference,
+) {
     let want: BTreeMap<_, _> = difference.iter().copied().collect();
     let mut same = true;
     for &counter in COUNTERS.iter().chain(want.keys().filter(|key| !COUNTERS.contains(key))) {
@@ -84,7 +89,6 @@ pub(super) fn compare<'a>(check: &mut Check<'a>, what: &str, [before, after]: [&
         check.blame(after);
     }
 }
-
 
 /// Counters as the table of cases calls them.
 const NAMES: &[(&str, &str)] = &[

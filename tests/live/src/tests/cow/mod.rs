@@ -5,7 +5,7 @@ mod needs;
 mod programs;
 mod table;
 
-use std::{fs::File, io::Write as _, path::PathBuf};
+use std::{fs::File, io::Write as _, path::PathBuf, time::Duration};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
@@ -25,8 +25,10 @@ use needs::Need;
 
 /// All of them.
 pub(super) fn all() -> Vec<Trial> {
-    let cases = table::ALL.iter().map(|case| Trial::ignorable_test(case.test, || case.run()));
-    cases.chain([trial("cow::wasted", programs::wasted), trial("cow::vfork_exec", programs::vfork_exec)]).collect()
+    let cases = table::all().map(|case| Trial::ignorable_test(case.test, || case.run()));
+    cases
+        .chain([trial("cow::wasted", programs::wasted), trial("cow::vfork_exec", programs::vfork_exec)])
+        .collect()
 }
 
 const PAGE_BYTES: i64 = 4096;
@@ -37,19 +39,19 @@ struct Case {
     name: &'static str,
     test: &'static str,
     workload: &'static str,
-    /// The numbers of pages that are written; the last one is told.
+    /// The numbers of pages that are written; what is told is of the last one.
     steps: &'static [i64],
     /// How many frames were seen to change in `/proc/PID/pagemap`.
     truth: fn(i64) -> i64,
     needs: fn() -> Result<Need, Failed>,
     /// By the role of the process: how its counters differ from a run with k = 0.
     differences: fn(i64) -> Vec<(&'static str, Difference)>,
-    /// What else must hold.
-    more: for<'a> fn(&mut Check<'a>, &'a Run),
+    /// What else must hold in a round.
+    more: for<'a> fn(&mut Check<'a>, &'a Run, usize),
 }
 
 impl Case {
-    /// Runs the workload with k = 0 and with each of the steps.
+    /// Runs the workload with k = 0 and with each of the steps, each in a process of its own.
     fn run(&self) -> Result<Completion, Failed> {
         // Held until the end.
         let _settings = match (self.needs)()? {
@@ -59,46 +61,52 @@ impl Case {
                 return Ok(Completion::ignored_with(why));
             }
         };
-        let base = run(self.workload, &[0])?;
-        let mut check = Check::new(&base);
-        tree(&mut check, &base);
-        check.same("frames that changed without a write", number(&base.facts, "/values/truth"), 0);
-        check.done()?;
-        for (&k, is_last) in steps(self.steps) {
-            let run = run(self.workload, &[k])?;
-            let mut check = Check::new(&run);
-            tree(&mut check, &run);
-            let truth = number(&run.facts, "/values/truth");
-            check.same("frames that changed", truth, (self.truth)(k));
-            let mut text = Vec::new();
+        let steps = steps(self.steps);
+        let words = [0, 0].iter().chain(steps).map(|k| format!("{k:04}"));
+        let run = run(self.workload, words)?;
+        let mut check = Check::new(&run);
+        tree(&mut check, &run);
+        check.same("frames that changed without a write", truth(&run, BASE), 0);
+        let mut told = (0, Vec::new());
+        for (&k, round) in steps.iter().zip(BASE + 1..) {
+            let truth = truth(&run, round);
+            check.same(format!("k={k}: frames that changed"), truth, (self.truth)(k));
+            told = (truth, Vec::new());
             for (role, difference) in (self.differences)(k) {
-                let lines = [of(&mut Check::bare(&base), &base, role), of(&mut check, &run, role)];
+                let lines = [BASE, round].map(|round| of(&mut check, &run, round, role));
                 compare(&mut check, &format!("{} k={k} {role}", self.workload), lines, &difference);
-                text.extend(seen(lines, &difference));
+                told.1.extend(seen(lines, &difference));
             }
-            (self.more)(&mut check, &run);
-            if is_last {
-                let text = if text.is_empty() { "nothing".to_owned() } else { text.join(", ") };
-                cases::tell(self.name, format_args!("new frames {truth}"), text);
-            }
-            check.done()?;
+            (self.more)(&mut check, &run, round);
         }
+        let (truth, seen) = told;
+        let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
+        cases::tell(self.name, format_args!("new frames {truth}"), seen);
+        check.done()?;
         Ok(Completion::Completed)
     }
 }
 
-/// The steps for this machine, and which is the last one: the only one where everything takes long.
-fn steps(all: &[i64]) -> impl Iterator<Item = (&i64, bool)> {
+/// The steps for this machine: only the last one where everything takes long.
+fn steps<T>(all: &[T]) -> &[T] {
     let last = all.len().saturating_sub(1);
-    let first = if in_vm() { last } else { 0 };
-    all.iter().enumerate().skip(first).map(move |(index, k)| (k, index == last))
+    if in_vm() { &all[last..] } else { all }
 }
 
-/// A run with these numbers; they have as many digits whatever they are, as the stack holds them.
-fn run(name: &str, words: &[i64]) -> Result<Run, Failed> {
+/// The round with k = 0 that the others are compared with, after the one to warm up.
+const BASE: usize = 1;
+
+const KSM_LIMIT: Duration = Duration::from_secs(600);
+
+/// A run with a round for each of these words; they have as many digits whatever they are, as the stack holds them.
+fn run(name: &str, words: impl IntoIterator<Item = String>) -> Result<Run, Failed> {
     let mut plan = Plan::workload(name)?;
     for word in words {
-        plan = plan.arg(format!("{word:04}"));
+        plan = plan.arg(word);
+    }
+    if name.starts_with("cow-merged") {
+        // KSM also looks at the memory of others, as of virtual machines, and as slowly as they let it.
+        plan = plan.limit(KSM_LIMIT);
     }
     let last = match name {
         "cow-wasted" => plan.dir.link_self("true")?,
@@ -121,7 +129,13 @@ fn data(plan: &Plan, name: &str) -> Result<PathBuf, Failed> {
     Ok(path)
 }
 
-/// The timeline of the process that the workload calls `role`.
-fn of<'a>(check: &mut Check<'a>, run: &'a Run, role: &str) -> &'a Value {
-    check.timeline(number(&run.facts, &format!("/values/{role}"))).unwrap_or(&Value::Null)
+/// How many frames were seen to change in a round.
+fn truth(run: &Run, round: usize) -> i64 {
+    number(&run.facts, &format!("/values/rounds/{round}/truth"))
+}
+
+/// The timeline of the process that the workload calls `role` in a round.
+fn of<'a>(check: &mut Check<'a>, run: &'a Run, round: usize, role: &str) -> &'a Value {
+    let pid = number(&run.facts, &format!("/values/rounds/{round}/{role}"));
+    check.timeline(pid).unwrap_or(&Value::Null)
 }

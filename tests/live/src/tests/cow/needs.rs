@@ -75,7 +75,7 @@ fn ksm(zero_pages: &str) -> Result<Need, Failed> {
         return Ok(Need::missing("the kernel has no KSM"));
     }
     let values =
-        [("run", "0"), ("use_zero_pages", zero_pages), ("pages_to_scan", "2000"), ("sleep_millisecs", "10")];
+        [("run", "0"), ("use_zero_pages", zero_pages), ("pages_to_scan", "20000"), ("sleep_millisecs", "1")];
     let settings = values.map(|(name, value)| Setting::set(&format!("{DIR}/{name}"), value));
     Ok(Need::Met(settings.into_iter().collect::<Result<_, _>>()?))
 }

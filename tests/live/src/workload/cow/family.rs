@@ -1,17 +1,16 @@
 //! More than one child, children that share all memory, and children that execute a program.
 
-use std::{arch::asm, ffi::OsString};
+use std::{arch::asm, ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use super::{Case, PAGES, filled};
 use crate::workload::{
     frames::Frames,
-    memory::{Buffer, PAGE},
-    number,
-    sys::{self, Args, must, text},
+    memory::{self, Buffer, PAGE},
+    sys::{self, Args, must},
 };
 
 /// The parent writes while two children live: one copy of each page, for the parent.
-pub(super) fn parent_of_two_writes(case: &Case, _: &[OsString]) {
+pub(super) fn parent_of_two_writes(case: &Case) {
     let buffer = filled(PAGES);
     let (lives, end) = (case.gate(), case.gate());
     let children = [0, 1].map(|index| {
@@ -29,21 +28,20 @@ pub(super) fn parent_of_two_writes(case: &Case, _: &[OsString]) {
     }
 }
 
-/// Before the child executes a program, it writes as many pages as the first argument says, and the
+/// Before the child executes a program, it writes as many pages as the other number says, and the
 /// parent k others.
-pub(super) fn wasted(case: &Case, args: &[OsString]) {
-    let own = number(args, 0) as usize;
-    let (program, list) = (text(&args[1]), Args::new([&args[1]]));
+pub(super) fn wasted(case: &Case) {
+    let list = Args::new([OsStr::from_bytes(case.file.as_bytes())]);
     let buffer = filled(PAGES);
     let (lives, end) = (case.gate(), case.gate());
     let child = case.fork(0, || {
         let frames = Frames::before(case.board, buffer);
-        buffer.write(0, own);
+        buffer.write(0, case.other);
         buffer.settle();
         case.count(frames.changed());
         lives.open();
         end.pass();
-        panic!("exec: error {}", sys::exec(&program, &list));
+        panic!("exec: error {}", sys::exec(&case.file, &list));
     });
     lives.pass();
     case.write(buffer, PAGES / 2);
@@ -56,13 +54,15 @@ const FOUR: usize = 4;
 
 /// Four children overlap. Each writes k pages; and the parent, k pages of its own after each fork, then k/4 pages
 /// before each end: for the fourth, the third, again the third (the second has ended meanwhile), the first.
-pub(super) fn four_children(case: &Case, _: &[OsString]) {
+pub(super) fn four_children(case: &Case) {
     let part = case.k / FOUR;
     let (theirs, own, parts) = (filled(PAGES), filled(PAGES), filled(PAGES));
     let ends = [(); FOUR].map(|()| case.gate());
     let lives = case.gate();
     let mut changed = 0;
     let children: [_; FOUR] = std::array::from_fn(|index| {
+        // Or the child would copy pages, in place of a reuse, that the parent allocated not long ago.
+        memory::drain();
         let child = case.fork(index, || {
             let frames = Frames::before(case.board, theirs);
             theirs.write(0, case.k);
@@ -89,7 +89,7 @@ pub(super) fn four_children(case: &Case, _: &[OsString]) {
 
 /// The system call `vfork`: the child writes k pages of the memory that it shares with its parent, while another child
 /// keeps them.
-pub(super) fn vfork_child_writes(case: &Case, _: &[OsString]) {
+pub(super) fn vfork_child_writes(case: &Case) {
     let buffer = filled(PAGES);
     let (lives, end) = (case.gate(), case.gate());
     let keeper = case.fork(1, || {

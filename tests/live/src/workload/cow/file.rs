@@ -1,61 +1,60 @@
 //! Mappings of files and of shared memory.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::CStr;
 
 use super::{Case, PAGES, filled};
 use crate::workload::{
     board::Board,
     frames::Frames,
     memory::{Buffer, PAGE},
-    sys::{self, must, text},
+    sys::{self, must},
 };
 
 /// A private mapping of a file, written on first touch.
-pub(super) fn private_first(case: &Case, args: &[OsString]) {
-    let buffer = Buffer::file(PAGES, &text(&args[0]));
+pub(super) fn private_first(case: &Case) {
+    let buffer = Buffer::file(PAGES, &case.file);
     case.write(buffer, 0);
 }
 
 /// A private mapping of a file, read before it is written.
-pub(super) fn private_read(case: &Case, args: &[OsString]) {
-    let buffer = Buffer::file(PAGES, &text(&args[0]));
+pub(super) fn private_read(case: &Case) {
+    let buffer = Buffer::file(PAGES, &case.file);
     buffer.read();
     case.write(buffer, 0);
 }
 
 /// Pages of a private file mapping that are copies already, shared with a child that writes them.
-pub(super) fn private_then_fork(case: &Case, args: &[OsString]) {
-    let buffer = Buffer::file(PAGES, &text(&args[0]));
+pub(super) fn private_then_fork(case: &Case) {
+    let buffer = Buffer::file(PAGES, &case.file);
     buffer.write(0, PAGES);
     sys::wait(case.fork(0, || case.write(buffer, 0)));
 }
 
 /// A private mapping of shared memory, read before it is written.
-pub(super) fn private_shmem_read(case: &Case, _: &[OsString]) {
+pub(super) fn private_shmem_read(case: &Case) {
     let buffer = Buffer::map(PAGES, libc::MAP_PRIVATE, shmem(case.board, true));
     buffer.read();
     case.write(buffer, 0);
 }
 
 /// A private mapping of shared memory that has no pages yet.
-pub(super) fn private_shmem_hole(case: &Case, _: &[OsString]) {
+pub(super) fn private_shmem_hole(case: &Case) {
     case.write(Buffer::map(PAGES, libc::MAP_PRIVATE, shmem(case.board, false)), 0);
 }
 
 /// A private mapping of a file that is not in memory.
-pub(super) fn private_uncached(case: &Case, args: &[OsString]) {
-    let fd = uncached(&text(&args[0]));
+pub(super) fn private_uncached(case: &Case) {
+    let fd = uncached(&case.file);
     let buffer = Buffer::map(PAGES, libc::MAP_PRIVATE, fd);
     not_in_memory(buffer);
     case.write(buffer, 0);
 }
 
 /// `read(2)` of a file that is not in memory into pages that are shared with the parent.
-pub(super) fn read_uncached(case: &Case, args: &[OsString]) {
+pub(super) fn read_uncached(case: &Case) {
     let buffer = filled(PAGES);
-    let path = text(&args[0]);
     let child = case.fork(0, || {
-        let fd = uncached(&path);
+        let fd = uncached(&case.file);
         not_in_memory(Buffer::map(PAGES, libc::MAP_PRIVATE, fd));
         let frames = Frames::before(case.board, buffer);
         // SAFETY: k pages of the buffer.
@@ -68,29 +67,29 @@ pub(super) fn read_uncached(case: &Case, args: &[OsString]) {
 }
 
 /// A shared mapping of a file, read before it is written.
-pub(super) fn shared_read(case: &Case, args: &[OsString]) {
-    let buffer = Buffer::map(PAGES, libc::MAP_SHARED, open(&text(&args[0])));
+pub(super) fn shared_read(case: &Case) {
+    let buffer = Buffer::map(PAGES, libc::MAP_SHARED, open(&case.file));
     buffer.read();
     case.write(buffer, 0);
 }
 
 /// A shared mapping of a file, written on first touch.
-pub(super) fn shared_first(case: &Case, args: &[OsString]) {
-    case.write(Buffer::map(PAGES, libc::MAP_SHARED, open(&text(&args[0]))), 0);
+pub(super) fn shared_first(case: &Case) {
+    case.write(Buffer::map(PAGES, libc::MAP_SHARED, open(&case.file)), 0);
 }
 
 /// Shared anonymous memory, written on first touch.
-pub(super) fn shared_anonymous(case: &Case, _: &[OsString]) {
+pub(super) fn shared_anonymous(case: &Case) {
     case.write(Buffer::map(PAGES, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1), 0);
 }
 
 /// A shared mapping of shared memory that has no pages yet.
-pub(super) fn shared_shmem_hole(case: &Case, _: &[OsString]) {
+pub(super) fn shared_shmem_hole(case: &Case) {
     case.write(Buffer::map(PAGES, libc::MAP_SHARED, shmem(case.board, false)), 0);
 }
 
 /// A shared mapping of shared memory that has its pages.
-pub(super) fn shared_shmem_filled(case: &Case, _: &[OsString]) {
+pub(super) fn shared_shmem_filled(case: &Case) {
     case.write(Buffer::map(PAGES, libc::MAP_SHARED, shmem(case.board, true)), 0);
 }
 

@@ -1,7 +1,5 @@
 //! Huge pages: transparent ones, the huge zero page, and those of hugetlb.
 
-use std::ffi::OsString;
-
 use super::Case;
 use crate::workload::{
     frames::Frames,
@@ -36,20 +34,20 @@ fn write(case: &Case, buffer: Buffer) {
 }
 
 /// The child writes to huge pages of its parent.
-pub(super) fn transparent_child(case: &Case, _: &[OsString]) {
+pub(super) fn transparent_child(case: &Case) {
     let buffer = transparent_filled(case);
     sys::wait(case.fork(0, || write(case, buffer)));
 }
 
 /// The parent writes when the child is gone.
-pub(super) fn transparent_reuse(case: &Case, _: &[OsString]) {
+pub(super) fn transparent_reuse(case: &Case) {
     let buffer = transparent_filled(case);
     sys::wait(case.fork(0, || ()));
     write(case, buffer);
 }
 
 /// Huge pages that were read first: the huge zero page is replaced.
-pub(super) fn transparent_zero(case: &Case, _: &[OsString]) {
+pub(super) fn transparent_zero(case: &Case) {
     let buffer = transparent();
     for index in 0..COUNT {
         // SAFETY: inside the mapping.
@@ -67,13 +65,13 @@ fn hugetlb() -> Buffer {
 }
 
 /// The child writes to hugetlb pages of its parent.
-pub(super) fn hugetlb_child(case: &Case, _: &[OsString]) {
+pub(super) fn hugetlb_child(case: &Case) {
     let buffer = hugetlb();
     sys::wait(case.fork(0, || write(case, buffer)));
 }
 
 /// The parent writes to its hugetlb pages while the child lives.
-pub(super) fn hugetlb_parent(case: &Case, _: &[OsString]) {
+pub(super) fn hugetlb_parent(case: &Case) {
     let buffer = hugetlb();
     let (lives, end) = (case.gate(), case.gate());
     let child = case.fork(0, || {
@@ -87,7 +85,7 @@ pub(super) fn hugetlb_parent(case: &Case, _: &[OsString]) {
 }
 
 /// The parent writes to its hugetlb pages when the child is gone.
-pub(super) fn hugetlb_reuse(case: &Case, _: &[OsString]) {
+pub(super) fn hugetlb_reuse(case: &Case) {
     let buffer = hugetlb();
     sys::wait(case.fork(0, || ()));
     write(case, buffer);

@@ -16,10 +16,11 @@ pub(super) const NAME: &str = "cow-look";
 const HALF: usize = 16 * 1024;
 
 /// A child of vfork executes the program, which tells on a pipe what it found.
-pub(super) fn vfork_exec(case: &Case, _: &[OsString]) {
+pub(super) fn vfork_exec(case: &Case) {
     let (read, write) = sys::pipe();
     let this = std::env::current_exe().expect("the path of this program");
-    let words = [this.as_os_str(), "workload".as_ref(), NAME.as_ref(), write.to_string().as_ref()].map(OsString::from);
+    let words = [this.as_os_str(), "workload".as_ref(), NAME.as_ref(), write.to_string().as_ref()]
+        .map(OsString::from);
     let child = sys::vfork_exec(&text(&this), &Args::new(words));
     case.name(0, child);
     let mut found = 0i32;
@@ -54,9 +55,8 @@ fn own_pages(board: Board) -> i32 {
     let mut length = 0;
     loop {
         // SAFETY: inside the first half of the scratch area.
-        let done = must("read", unsafe {
-            libc::read(maps, board.scratch().add(length).cast(), HALF - length)
-        });
+        let done =
+            must("read", unsafe { libc::read(maps, board.scratch().add(length).cast(), HALF - length) });
         length += done as usize;
         assert!(length < HALF, "too many mappings");
         if done == 0 {
@@ -75,7 +75,8 @@ fn own_pages(board: Board) -> i32 {
             let count = (end / PAGE - page).min(HALF / size_of::<u64>());
             let bytes = count * size_of::<u64>();
             // SAFETY: as many entries as there is room for.
-            let done = unsafe { libc::pread(pagemap, entries.cast(), bytes, (page * size_of::<u64>()) as i64) };
+            let done =
+                unsafe { libc::pread(pagemap, entries.cast(), bytes, (page * size_of::<u64>()) as i64) };
             assert_eq!(done, bytes as isize, "pagemap");
             for index in 0..count {
                 // SAFETY: filled just now.

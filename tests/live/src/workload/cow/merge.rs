@@ -1,6 +1,6 @@
 //! Pages that KSM merged.
 
-use std::{ffi::OsString, fs};
+use std::fs;
 
 use super::{Case, PAGES, filled};
 use crate::workload::{
@@ -10,19 +10,19 @@ use crate::workload::{
 };
 
 const RUN: &str = "/sys/kernel/mm/ksm/run";
-/// How often it is looked whether the pages are merged, and how long is waited each time: a minute in all.
-const LOOKS: u32 = 3_000;
+/// How often it is looked whether the pages are merged, and how long is waited each time: three minutes in all.
+const LOOKS: u32 = 10_000;
 const WAIT_MS: u64 = 20;
 
 /// Equal pages become one.
-pub(super) fn merged(case: &Case, _: &[OsString]) {
+pub(super) fn merged(case: &Case) {
     let buffer = filled(PAGES);
     merge(case, buffer, || frames::frame(case.board, buffer.page(0)));
     case.write(buffer, 0);
 }
 
 /// Pages full of zeros become the zero page.
-pub(super) fn merged_zero(case: &Case, _: &[OsString]) {
+pub(super) fn merged_zero(case: &Case) {
     let buffer = Buffer::anonymous(PAGES);
     for index in 0..PAGES {
         // SAFETY: inside the mapping.

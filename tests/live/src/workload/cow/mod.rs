@@ -14,14 +14,15 @@ mod merge;
 mod protect;
 mod share;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+
+use serde_json::json;
 
 use super::{
     board::Board,
     facts::{Facts, Process},
     frames::Frames,
-    memory::Buffer,
-    number,
+    memory::{self, Buffer},
     sys::{self, Args, must, text},
 };
 
@@ -36,8 +37,8 @@ const TRUTH: usize = 0;
 const READY: usize = 1;
 const CHILD: usize = 2;
 
-/// One of the cases, given the words after k.
-type Body = fn(&Case, &[OsString]);
+/// One of the cases.
+type Body = fn(&Case);
 
 /// What its first child does besides: how it was born, execs, threads.
 type Child = (&'static str, i32, i32);
@@ -96,28 +97,44 @@ pub(crate) fn look(name: &str, args: &[OsString]) {
     }
 }
 
-/// Runs `name` if it is one of these.
+/// Runs `name` if it is one of these: a process for each word but the last one, which names a file. A word is k, or k
+/// and another number. The first process is to warm up: all others find this one as it leaves it.
 pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     let Some((body, (kind, execs, threads))) = find(name) else { return false };
     alone_on_one_cpu(name, args, facts);
-    let case = Case { board: Board::new(), k: number(args, 0) as usize };
-    // The counters of this first process have a past: the tracer's child before it became this program.
-    let actor = sys::fork(|| {
-        body(&case, &args[1..]);
-        0
-    });
-    facts.push(Process::new("fork", actor, sys::wait(actor)));
-    facts.set("actor", actor);
-    facts.set("truth", case.board.get(TRUTH));
-    for (index, name) in CHILDREN.into_iter().enumerate() {
-        let pid = case.board.get(CHILD + index);
-        if pid != 0 {
-            facts.set(name, pid);
+    let (file, words) = args.split_last().expect("a file");
+    let board = Board::new();
+    let cases: Vec<_> = words.iter().map(|word| Case::new(board, word, file)).collect();
+    // All that happens between two of them does not allocate.
+    let mut ended = Vec::with_capacity(cases.len());
+    for case in &cases {
+        for slot in 0..CHILD + CHILDREN.len() {
+            board.set(slot, 0);
+        }
+        memory::drain();
+        // The counters of this first process have a past: the tracer's child before it became this program.
+        let actor = sys::fork(|| {
+            board.touch();
+            body(case);
+            0
+        });
+        let status = sys::wait(actor);
+        let children: [_; CHILDREN.len()] = std::array::from_fn(|index| board.get(CHILD + index));
+        ended.push((actor, status, board.get(TRUTH), children));
+    }
+    let mut rounds = Vec::new();
+    for (actor, status, truth, children) in ended {
+        facts.push(Process::new("fork", actor, status));
+        let mut round = json!({"actor": actor, "truth": truth});
+        for (index, pid) in children.into_iter().enumerate().filter(|(_, pid)| *pid != 0) {
+            round[CHILDREN[index]] = pid.into();
             let kind = if index == 0 { kind } else { "fork" };
             let child = Process::new(kind, pid, 0).with("parent", actor).with("reaper", actor);
             facts.push(child.with("execs", execs).with("threads", threads));
         }
+        rounds.push(round);
     }
+    facts.set("rounds", rounds);
     true
 }
 
@@ -148,12 +165,24 @@ fn alone_on_one_cpu(name: &str, args: &[OsString], facts: &Facts) {
 struct Case {
     board: Board,
     k: usize,
+    /// The other number.
+    other: usize,
+    /// The file that the last word names.
+    file: CString,
 }
 
 impl Case {
+    fn new(board: Board, word: &OsString, file: &OsString) -> Self {
+        let word = word.to_str().unwrap_or_default();
+        let (k, other) = word.split_once(':').unwrap_or((word, "0"));
+        let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("{word} is not a number"));
+        Self { board, k: number(k), other: number(other), file: text(file) }
+    }
+
     /// Forks child number `index` and leaves its pid for the first process.
     fn fork(&self, index: usize, child: impl FnOnce()) -> i32 {
         let pid = sys::fork(|| {
+            self.board.touch();
             child();
             0
         });

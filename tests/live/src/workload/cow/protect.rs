@@ -1,6 +1,6 @@
 //! Pages that are write-protected for another reason than a fork, and faults beside other work.
 
-use std::{ffi::OsString, fs, io, ptr};
+use std::{fs, io, ptr};
 
 use super::{Case, PAGES, file::shmem, filled};
 use crate::workload::{
@@ -10,7 +10,7 @@ use crate::workload::{
 };
 
 /// Memory that may only be read, until a handler of SIGSEGV allows to write a page.
-pub(super) fn handled(case: &Case, _: &[OsString]) {
+pub(super) fn handled(case: &Case) {
     let buffer = filled(PAGES);
     // SAFETY: plain data; the handler is a function of the right kind.
     unsafe {
@@ -40,7 +40,7 @@ extern "C" fn allow_to_write(_: i32, info: *const libc::siginfo_t, _: *const lib
 }
 
 /// `read(2)` into memory that may only be read: EFAULT, k times.
-pub(super) fn refused(case: &Case, _: &[OsString]) {
+pub(super) fn refused(case: &Case) {
     let buffer = filled(PAGES);
     let (read, write) = sys::pipe();
     buffer.protect(libc::PROT_READ);
@@ -73,7 +73,7 @@ fn reuse(case: &Case, between: impl Fn(usize)) {
 }
 
 /// Reuses, and between them pages of shared memory that are allocated by `write(2)`, as a copy would be.
-pub(super) fn beside_writes(case: &Case, _: &[OsString]) {
+pub(super) fn beside_writes(case: &Case) {
     let fd = shmem(case.board, false);
     reuse(case, |index| {
         let (from, at) = (case.board.scratch().cast(), (index * PAGE) as libc::off_t);
@@ -83,7 +83,7 @@ pub(super) fn beside_writes(case: &Case, _: &[OsString]) {
 }
 
 /// Reuses, and between them pages that are unmapped, which flushes the TLB as a copy would.
-pub(super) fn beside_unmaps(case: &Case, _: &[OsString]) {
+pub(super) fn beside_unmaps(case: &Case) {
     let other = filled(PAGES);
     reuse(case, |index| {
         // SAFETY: a page of ours that nobody uses.
@@ -92,7 +92,7 @@ pub(super) fn beside_unmaps(case: &Case, _: &[OsString]) {
 }
 
 /// Pages that the kernel protects to see which are written.
-pub(super) fn soft_dirty(case: &Case, _: &[OsString]) {
+pub(super) fn soft_dirty(case: &Case) {
     let buffer = filled(PAGES);
     buffer.drain();
     fs::write("/proc/self/clear_refs", "4").expect("clear_refs");
@@ -117,7 +117,7 @@ mod uffd {
 
 /// Pages that are protected by userfaultfd; another process allows each write. It was forked before, so that it shares
 /// none of them.
-pub(super) fn userfaultfd(case: &Case, _: &[OsString]) {
+pub(super) fn userfaultfd(case: &Case) {
     // The two pages after the buffer are for the first fault, which touches the helper's memory, and the last one.
     let pages = PAGES + 2;
     let buffer = Buffer::anonymous(pages);

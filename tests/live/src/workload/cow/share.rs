@@ -1,7 +1,5 @@
 //! Anonymous memory that parent and child share.
 
-use std::ffi::OsString;
-
 use super::{Case, PAGES, READY, filled};
 use crate::workload::{
     frames::Frames,
@@ -13,13 +11,13 @@ use crate::workload::{
 pub(super) const RACE: (usize, i32) = (1024, 4);
 
 /// The child writes: each page is copied for it.
-pub(super) fn child_writes(case: &Case, _: &[OsString]) {
+pub(super) fn child_writes(case: &Case) {
     let buffer = filled(PAGES);
     sys::wait(case.fork(0, || case.write(buffer, 0)));
 }
 
 /// The parent writes while the child lives: each page is copied for the parent.
-pub(super) fn parent_writes(case: &Case, _: &[OsString]) {
+pub(super) fn parent_writes(case: &Case) {
     let buffer = filled(PAGES);
     let (lives, end) = (case.gate(), case.gate());
     let child = case.fork(0, || {
@@ -33,7 +31,7 @@ pub(super) fn parent_writes(case: &Case, _: &[OsString]) {
 }
 
 /// The parent writes all pages while the child lives, then the child writes: no copy any more.
-pub(super) fn child_writes_last(case: &Case, _: &[OsString]) {
+pub(super) fn child_writes_last(case: &Case) {
     let buffer = filled(PAGES);
     buffer.drain();
     let copied = case.gate();
@@ -48,7 +46,7 @@ pub(super) fn child_writes_last(case: &Case, _: &[OsString]) {
 }
 
 /// The parent writes when the child is gone: no copy.
-pub(super) fn last_owner_writes(case: &Case, _: &[OsString]) {
+pub(super) fn last_owner_writes(case: &Case) {
     let buffer = filled(PAGES);
     buffer.drain();
     sys::wait(case.fork(0, || ()));
@@ -56,7 +54,7 @@ pub(super) fn last_owner_writes(case: &Case, _: &[OsString]) {
 }
 
 /// The kernel writes for the child: `read(2)` from a pipe into pages that are shared with the parent.
-pub(super) fn kernel_writes(case: &Case, _: &[OsString]) {
+pub(super) fn kernel_writes(case: &Case) {
     const BYTES: usize = 4096;
     let buffer = filled(PAGES);
     let child = case.fork(0, || {
@@ -76,19 +74,19 @@ pub(super) fn kernel_writes(case: &Case, _: &[OsString]) {
 }
 
 /// Pages that were read first: the shared zero page is replaced.
-pub(super) fn zero_page(case: &Case, _: &[OsString]) {
+pub(super) fn zero_page(case: &Case) {
     let buffer = Buffer::anonymous(PAGES);
     buffer.read();
     case.write(buffer, 0);
 }
 
 /// Pages that were never touched.
-pub(super) fn demand_zero(case: &Case, _: &[OsString]) {
+pub(super) fn demand_zero(case: &Case) {
     case.write(Buffer::anonymous(PAGES), 0);
 }
 
 /// Threads of the child, on all CPUs, write the same pages at the same time: one copy of each page.
-pub(super) fn race(case: &Case, _: &[OsString]) {
+pub(super) fn race(case: &Case) {
     let buffer = filled(RACE.0);
     let child = case.fork(0, || {
         on_all_cpus();
