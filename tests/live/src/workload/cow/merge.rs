@@ -40,6 +40,7 @@ fn merge(case: &Case, buffer: Buffer, frame: impl Fn() -> u64) {
     let start = buffer.page(0).cast();
     // SAFETY: the buffer.
     must("madvise", unsafe { libc::madvise(start, buffer.bytes(), libc::MADV_MERGEABLE) });
+    sys::end_with_parent();
     fs::write(RUN, "1").expect("start KSM");
     let merged = (0..LOOKS).any(|_| {
         sys::pause_ms(WAIT_MS);

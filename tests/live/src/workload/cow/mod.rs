@@ -102,6 +102,7 @@ pub(crate) fn look(name: &str, args: &[OsString]) {
 pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     let Some((body, (kind, execs, threads))) = find(name) else { return false };
     alone_on_one_cpu(name, args, facts);
+    sys::end_with_parent();
     let (file, words) = args.split_last().expect("a file");
     let board = Board::new();
     let cases: Vec<_> = words.iter().map(|word| Case::new(board, word, file)).collect();

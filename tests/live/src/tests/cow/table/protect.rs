@@ -50,7 +50,7 @@ pub(super) const ALL: &[Case] = &[
         test: "cow::refused",
         workload: "cow-refused",
         truth: |_| 0,
-        // Up to 6.1 the kernel tries each write twice.
+        // 5.10 and 6.1 try each write twice, 6.12 does not.
         differences: |k| {
             let tries = if is_before((6, 2)) { 2 } else { 1 };
             vec![("actor", vec![("/tracer/faults/failed", tries * k)])]
