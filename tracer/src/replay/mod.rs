@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
