@@ -260,6 +260,10 @@ pub struct Process {
     pub parent_start_time_ns: u64,
     /// The memory (`mm_struct`) whose exec was reported last.
     pub exec_mm: u64,
+    /// The memory in which a thread's last first fault was: see `mm_totals`.
+    pub mm: u64,
+    /// Its sums when a thread first faulted in `mm`. An exec faults in the new memory before it is reported.
+    pub mm_totals: Totals,
     /// Fork-time parent; 0 when it was there before us.
     pub parent_tgid: u32,
     /// Always 0.
@@ -269,7 +273,7 @@ pub struct Process {
 }
 
 /// Bytes of a value of the map `THREADS`, which only the eBPF programs look into.
-pub const THREAD_BYTES: usize = 72;
+pub const THREAD_BYTES: usize = 80;
 
 /// Counts of one CPU; an element of the map `STATS`.
 #[repr(C)]
@@ -308,6 +312,6 @@ wire! {
     Wait = H + 8,
     ExecFailed = H + 8,
     ForkFailed = H + 8,
-    Process = 5 * 8 + size_of::<Counters>(),
+    Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
     Stats = (3 * KINDS + 3) * 8,
 }

@@ -40,6 +40,8 @@ pub(crate) struct Thread {
     pub(crate) page: u64,
     /// Top of the page tables it was looked up in.
     pub(crate) pgd: u64,
+    /// The memory it happened in (`mm_struct`).
+    pub(crate) mm: u64,
     /// Error code of the fault.
     pub(crate) error_code: u32,
     /// Pages that the fork in progress had to copy.
@@ -78,6 +80,7 @@ impl Thread {
         orig_ax: 0,
         page: 0,
         pgd: 0,
+        mm: 0,
         error_code: 0,
         eager_copies: 0,
         open: 0,
@@ -291,10 +294,13 @@ fn settle_protected(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, 
 
 /// The current thread ends, or its memory was replaced: settles its last fault and forgets it.
 #[inline(always)]
-pub(crate) fn end_thread(tid: u32, gone: bool) {
+pub(crate) fn end_thread(tid: u32) {
     let (Some(state), Some(control)) = (maps::thread(tid), maps::control()) else { return };
     // SAFETY: a map value; only its own thread works on it.
-    settle(unsafe { &mut *state }, control, Task::current().mm(), gone);
+    let t = unsafe { &mut *state };
+    let mm = Task::current().mm();
+    let gone = mm.is_none_or(|mm| mm.number(&raw mut t.pgd) != t.mm);
+    settle(t, control, mm, gone);
     maps::drop_thread(tid);
 }
 

@@ -88,8 +88,7 @@ fn report<P: Pointer>(
     paths: impl FnOnce(*mut u8, &mut u32) -> (u32, u32),
 ) {
     let tgid = task.tgid();
-    // The memory in which the last fault happened is gone.
-    cow::end_thread(old_tid, true);
+    cow::end_thread(old_tid);
 
     let entry = maps::current_process();
     if entry.is_none() && setting!(tree) != 0 {
@@ -130,7 +129,13 @@ fn report<P: Pointer>(
     match entry {
         // SAFETY: a map value.
         Some(entry) => unsafe {
-            own = Totals::of(&(*entry).counters);
+            // Loading the program has written to its memory already.
+            own = match (*entry).mm == mm.address() {
+                true => (*entry).mm_totals,
+                false => Totals::of(&(*entry).counters),
+            };
+            // A later memory may have this one's address.
+            (*entry).mm = 0;
             (&raw mut (*entry).exec_mm).write_volatile(mm.address());
         },
         None => flags |= FLAG_NO_COUNTERS,

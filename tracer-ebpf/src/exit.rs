@@ -40,7 +40,7 @@ pub fn sched_process_exit_format(_ctx: TracePointContext) -> u32 {
 fn ended<P: Pointer>(task: Task<P>) {
     let tid = task.tid();
     // Up to 6.15 the memory is given up before this tracepoint, from 6.16 after it.
-    cow::end_thread(tid, task.mm().is_none());
+    cow::end_thread(tid);
 
     let signal = task.signal();
     if signal.live() != 0 {

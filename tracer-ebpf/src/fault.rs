@@ -5,7 +5,7 @@
 //! run with interrupts off.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::counter::Mode;
+use tracer_common::counter::{Mode, Totals};
 
 use crate::{
     cow::{self, EC_PRESENT, EC_WRITE, Thread},
@@ -59,17 +59,46 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     };
     // SAFETY: a map value; only its own thread works on it.
     let t: &mut Thread = unsafe { &mut *state };
-    cow::settle(t, control, task.mm(), false);
+    let mm = task.mm();
+    let place = mm.map_or(0, |mm| mm.number(&raw mut t.pgd));
+    let moved = t.mm != place;
+    cow::settle(t, control, mm, moved);
+    if moved {
+        t.mm = place;
+        note_totals(place);
+    }
     if error_code & EC_WRITE == 0 {
         return;
     }
     let (ip, orig_ax) = context();
     let eager_copies = t.eager_copies;
-    *t = Thread { address, ip, orig_ax, error_code, mode: mode as u8, eager_copies, open: 1, ..Thread::NEW };
+    *t = Thread {
+        address,
+        ip,
+        orig_ax,
+        mm: place,
+        error_code,
+        mode: mode as u8,
+        eager_copies,
+        open: 1,
+        ..Thread::NEW
+    };
     if error_code & EC_PRESENT != 0 {
-        let entry = t.walk(control, task.mm());
+        let entry = t.walk(control, mm);
         t.entry = entry.value;
         t.level = entry.level;
         t.kind = page::kind(control, entry) as u8;
+    }
+}
+
+/// The current thread's first fault in the memory `mm`: notes what its process has counted until now.
+#[inline(never)]
+fn note_totals(mm: u64) {
+    if let Some(entry) = maps::current_process() {
+        // SAFETY: a map value.
+        unsafe {
+            (*entry).mm = mm;
+            (*entry).mm_totals = Totals::of(&(*entry).counters);
+        }
     }
 }

@@ -305,6 +305,11 @@ impl<P: Pointer> Mm<P> {
     pub(crate) fn address(self) -> u64 {
         self.0.address()
     }
+    /// [`Self::address`] as a number; for `through` see [`Pointer::number`].
+    #[inline(always)]
+    pub(crate) fn number(self, through: *mut u64) -> u64 {
+        self.0.number(through)
+    }
     /// The top of its page tables, an address in the direct map; for `through` see [`Pointer::number`].
     #[inline(always)]
     pub(crate) fn pgd(self, through: *mut u64) -> u64 {

@@ -23,6 +23,7 @@ VM options:
   --vm 5.10,6.1,6.12,newest   which kernels (default: all four)
   --tests FILTER              only the tests whose name contains FILTER
   --init FILE                 boot this static program in place of the tests
+  --write-cases               write the table of cases in docs/cow.md, do not compare with it
 
 Environment: TRACER_EBPF_RUSTC (a rustc with its library sources), BPF_LINKER, CARGO_TARGET_DIR
 ";
@@ -47,6 +48,7 @@ pub(crate) struct VmOptions {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) tests: Option<String>,
     pub(crate) init: Option<PathBuf>,
+    pub(crate) write_cases: bool,
 }
 
 /// Reads the arguments after the program's name.
@@ -87,7 +89,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Tas
 }
 
 fn vm_options(arguments: Vec<String>, may_skip: bool) -> Result<VmOptions> {
-    let mut options = VmOptions { kernels: kernels::MATRIX.to_vec(), tests: None, init: None };
+    let mut options =
+        VmOptions { kernels: kernels::MATRIX.to_vec(), tests: None, init: None, write_cases: false };
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
@@ -102,6 +105,7 @@ fn vm_options(arguments: Vec<String>, may_skip: bool) -> Result<VmOptions> {
                 }
                 options.tests = Some(filter);
             }
+            "--write-cases" => options.write_cases = true,
             "--init" => options.init = Some(value()?.into()),
             _ => bail!("unexpected argument {argument}"),
         }
@@ -140,6 +144,16 @@ mod tests {
         };
         assert!(options.kernels.is_empty());
         assert!(parse_words(&["test-vm", "--no-vm"]).is_err());
+    }
+
+    #[test]
+    fn the_cases_are_compared_unless_they_are_to_be_written() {
+        for (words, want) in [(&["test"][..], false), (&["test-vm", "--write-cases"], true)] {
+            let (Task::Test(options) | Task::TestVm(options)) = parse_words(words).unwrap() else {
+                panic!("not a test task")
+            };
+            assert_eq!(options.write_cases, want);
+        }
     }
 
     #[test]

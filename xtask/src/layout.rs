@@ -37,6 +37,11 @@ impl Layout {
         self.root.join("tracer-ebpf")
     }
 
+    /// The text that holds the table of cases.
+    pub(crate) fn cases(&self) -> PathBuf {
+        self.root.join("docs/cow.md")
+    }
+
     /// Cargo's target folder for the eBPF crate.
     pub(crate) fn ebpf_target(&self) -> PathBuf {
         self.target.join("ebpf")

@@ -9,10 +9,12 @@
 //! | `ebpf.rs` | build and lint the eBPF programs |
 //! | `host.rs` | build, run, lint and format the rest |
 //! | `test.rs` | all tests, in stages |
+//! | `cases.rs` | the table of cases in `docs/cow.md` |
 //! | `vm.rs`, `kernels.rs`, `sources.rs`, `initramfs.rs`, `qemu.rs` | the tests in virtual machines |
 
 mod apt;
 mod args;
+mod cases;
 mod ebpf;
 mod host;
 mod initramfs;

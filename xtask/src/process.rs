@@ -4,10 +4,11 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    io::Read,
+    io::{self, Read, Write},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +17,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// A program that only answers a question gets this long.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// What a program printed before its end is read within this time.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Runs `command` to its end and wants success.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -27,6 +31,39 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
     let mut child = command.stdin(Stdio::null()).spawn().with_context(|| line(command))?;
     match wait(&mut child, limit)? {
+        Some(status) => succeeded(command, status),
+        None => bail!("`{}` was killed after {} s", line(command), limit.as_secs()),
+    }
+}
+
+/// Like [`run`], but kills the program at the limit, and keeps what it prints, which is seen at once all the same.
+pub(crate) fn run_and_keep(command: &mut Command, limit: Duration) -> (Result<()>, String) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let result = run_and_copy(command, limit, &kept);
+    let kept = kept.lock().expect("no holder panics");
+    (result, String::from_utf8_lossy(&kept).into_owned())
+}
+
+fn run_and_copy(command: &mut Command, limit: Duration, kept: &Arc<Mutex<Vec<u8>>>) -> Result<()> {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| line(command))?;
+    let (kept, mut pipe) = (Arc::clone(kept), child.stdout.take());
+    let copier = thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Some(count @ 1..) = pipe.as_mut().and_then(|pipe| pipe.read(&mut bytes).ok()) {
+            let mut stdout = io::stdout().lock();
+            // A terminal that is gone does not stop the tests.
+            let _ = stdout.write_all(&bytes[..count]).and_then(|()| stdout.flush());
+            kept.lock().expect("no holder panics").extend_from_slice(&bytes[..count]);
+        }
+    });
+    let status = wait(&mut child, limit)?;
+    // A process that it left behind may hold the pipe open for longer.
+    let end = Instant::now() + LAST_WORDS;
+    while !copier.is_finished() && Instant::now() < end {
+        thread::sleep(POLL);
+    }
+    match status {
         Some(status) => succeeded(command, status),
         None => bail!("`{}` was killed after {} s", line(command), limit.as_secs()),
     }
@@ -61,7 +98,7 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStat
             child.wait()?;
             return Ok(None);
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(POLL);
     }
 }
 
@@ -120,6 +157,20 @@ mod tests {
         let error = capture(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("why") && text.contains("exit 3") && text.contains("status: 3"));
+    }
+
+    #[test]
+    fn what_was_printed_is_kept_also_of_a_failure() {
+        let (result, printed) =
+            run_and_keep(Command::new("sh").args(["-c", "echo hi; exit 3"]), Duration::from_secs(60));
+        assert!(result.is_err());
+        assert_eq!(printed, "hi\n");
+        let (result, printed) = run_and_keep(
+            Command::new("sh").args(["-c", "echo hi; exec sleep 60"]),
+            Duration::from_millis(300),
+        );
+        assert!(format!("{:#}", result.unwrap_err()).contains("killed"));
+        assert_eq!(printed, "hi\n");
     }
 
     #[test]

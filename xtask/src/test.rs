@@ -1,6 +1,7 @@
 //! All tests, in stages. A failed stage does not stop the others; it decides the exit status.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -10,9 +11,10 @@ use anyhow::Result;
 
 use crate::{
     args::VmOptions,
+    cases::{self, Column},
     host,
     layout::Layout,
-    process::{find, is_root, run, run_within},
+    process::{find, is_root, run, run_and_keep},
     vm,
 };
 
@@ -24,12 +26,19 @@ pub(crate) struct Stage {
     name: String,
     time: Duration,
     failure: Option<String>,
+    /// The cases that its tests told.
+    cases: Option<Column>,
 }
 
 impl Stage {
     /// Ends the part that began at `start`.
     pub(crate) fn new(name: String, start: Instant, failure: Option<String>) -> Self {
-        Self { name, time: start.elapsed(), failure }
+        Self { name, time: start.elapsed(), failure, cases: None }
+    }
+
+    /// With the cases that its tests told.
+    pub(crate) fn with(self, cases: Option<Column>) -> Self {
+        Self { cases, ..self }
     }
 
     fn of(name: &str, work: impl FnOnce() -> Result<()>) -> Self {
@@ -46,6 +55,7 @@ pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
     let live = host::build_with_live_tests(layout)?;
     let mut stages = vec![live_tests(layout, vms, &live)];
     stages.extend(boot(layout, vms, &live));
+    stages.extend(table_of_cases(layout, vms, &stages));
     if find("cargo-nextest").is_some() {
         // nextest leaves out the examples in the documentation.
         stages.push(Stage::of("examples in the documentation", || {
@@ -63,7 +73,8 @@ pub(crate) fn vms_only(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
         Some(init) => init.clone(),
         None => host::build_with_live_tests(layout)?,
     };
-    let stages = boot(layout, vms, &init);
+    let mut stages = boot(layout, vms, &init);
+    stages.extend(table_of_cases(layout, vms, &stages));
     print_table(&stages);
     Ok(exit_code(&stages))
 }
@@ -84,11 +95,24 @@ fn live_tests(layout: &Layout, vms: &VmOptions, live: &Path) -> Stage {
         eprintln!("xtask: not root: the tests on this kernel are left out");
         return Stage::new(format!("{NAME} (left out)"), Instant::now(), None);
     }
-    Stage::of(NAME, || {
+    let mut cases = None;
+    let stage = Stage::of(NAME, || {
         let mut command = Command::new(live);
         command.arg("test").args(&vms.tests).env("TRACER_BIN", layout.tracer());
-        run_within(&mut command, LIVE_LIMIT)
-    })
+        let (result, printed) = run_and_keep(&mut command, LIVE_LIMIT);
+        cases = Column::read(&fs::read_to_string("/proc/sys/kernel/osrelease")?, &printed);
+        result
+    });
+    stage.with(cases)
+}
+
+/// Compares or writes what the tests told of the cases. Nothing is written of a kernel whose tests failed.
+fn table_of_cases(layout: &Layout, vms: &VmOptions, stages: &[Stage]) -> Option<Stage> {
+    let wanted = |stage: &&Stage| stage.failure.is_none() || !vms.write_cases;
+    let columns: Vec<_> = stages.iter().filter(wanted).filter_map(|stage| stage.cases.as_ref()).collect();
+    let whole = vms.tests.is_none();
+    let work = || cases::settle(&layout.cases(), &columns, whole, vms.write_cases);
+    (!columns.is_empty()).then(|| Stage::of("table of cases", work))
 }
 
 fn pure_tests(layout: &Layout) -> Result<()> {
@@ -100,7 +124,7 @@ fn pure_tests(layout: &Layout) -> Result<()> {
 }
 
 fn print_table(stages: &[Stage]) {
-    for Stage { name, time, failure } in stages {
+    for Stage { name, time, failure, cases: _ } in stages {
         let seconds = time.as_secs_f64();
         match failure {
             None => eprintln!("xtask: {name}: ok, {seconds:.1} s"),

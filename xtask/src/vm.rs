@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     args::VmOptions,
+    cases::Column,
     initramfs,
     kernels::{self, Kernel},
     layout::Layout,
@@ -72,15 +73,15 @@ impl<'a> Bench<'a> {
     fn test(&self, kernel: Kernel) -> Stage {
         let start = Instant::now();
         let mut name = format!("vm {}", kernel.name);
-        let failure = match self.boot(kernel, &mut name) {
-            Ok(failure) => failure,
-            Err(error) => Some(format!("{error:#}")),
+        let (failure, cases) = match self.boot(kernel, &mut name) {
+            Ok(found) => found,
+            Err(error) => (Some(format!("{error:#}")), None),
         };
-        Stage::new(name, start, failure)
+        Stage::new(name, start, failure).with(cases)
     }
 
-    /// Adds the version to `name` once it is known. The answer is why the guest failed.
-    fn boot(&self, kernel: Kernel, name: &mut String) -> Result<Option<String>> {
+    /// Adds the version to `name` once it is known. The answer is why the guest failed, and its cases.
+    fn boot(&self, kernel: Kernel, name: &mut String) -> Result<(Option<String>, Option<Column>)> {
         let image = kernels::fetch(self.layout, kernel)?;
         *name = format!("{name} ({})", image.version);
         let log = self.layout.vm().join("logs").join(format!("{}.log", kernel.name));
@@ -96,10 +97,10 @@ impl<'a> Bench<'a> {
             println!("{name}: {line}");
         }
         if report.failure.is_some() {
-            let console = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-            eprintln!("{}", tail(&console, name));
+            eprintln!("{}", tail(&report.console, name));
         }
-        Ok(report.failure.map(|why| format!("{why}; console: {}", log.display())))
+        let cases = Column::read(&image.version, &report.console);
+        Ok((report.failure.map(|why| format!("{why}; console: {}", log.display())), cases))
     }
 }
 

@@ -12,12 +12,16 @@ pub(crate) const VM: &str = "TRACER_LIVE_VM";
 /// Kernel parameter: only the tests whose name contains its value.
 const TESTS: &str = "tracer.tests=";
 
+/// Here are files that are in memory, but whose shared mappings are told of the first write, as those of a disk are.
+pub(crate) const RAM: &str = "/ram";
+
 /// Type, place, and whether the tests can do without it.
 const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", false),
     ("sysfs", "/sys", false),
     ("devtmpfs", "/dev", false),
     ("tmpfs", "/tmp", false),
+    ("ramfs", RAM, false),
     ("tracefs", "/sys/kernel/tracing", true),
     ("securityfs", "/sys/kernel/security", true),
     ("cgroup2", "/sys/fs/cgroup", true),

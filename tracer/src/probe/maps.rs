@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use tracer_common::{
-    counter::COUNTERS,
+    counter::{COUNTERS, Totals},
     event::{KINDS, Process, Stats, THREAD_BYTES},
     settings::{Calibration, Control},
 };
@@ -122,6 +122,8 @@ impl Processes {
             clone_flags: 0,
             parent_start_time_ns: 0,
             exec_mm: 0,
+            mm: 0,
+            mm_totals: Totals::default(),
             parent_tgid: 0,
             reserved: 0,
             counters: [0; COUNTERS],

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::decode::{Loss, LossStage, Snapshot};
     use tracer_common::{
-        counter::{COUNTERS, Counters},
+        counter::{COUNTERS, Counters, Totals},
         event::{self as wire, Exit, Header, Kind, Process},
     };
 
@@ -286,6 +286,8 @@ mod tests {
                     start_time_ns: 1,
                     parent_start_time_ns: 4,
                     exec_mm: 5,
+                    mm: 6,
+                    mm_totals: Totals { copies: 7, reuses: 8, zero_upgrades: 9, bytes: 10 },
                     clone_flags: 2,
                     parent_tgid: 3,
                     reserved: 0,

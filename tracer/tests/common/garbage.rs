@@ -95,6 +95,8 @@ impl Garbage {
                     clone_flags: 0,
                     parent_start_time_ns: 0,
                     exec_mm: 0,
+                    mm: 0,
+                    mm_totals: Totals::default(),
                     parent_tgid: 0,
                     reserved: 0,
                     counters,

@@ -326,6 +326,8 @@ impl Story {
                 clone_flags: 0,
                 parent_start_time_ns: 0,
                 exec_mm: 0,
+                mm: 0,
+                mm_totals: Totals::default(),
                 parent_tgid: life.parent,
                 reserved: 0,
                 counters: life.counters,

@@ -33,6 +33,19 @@ impl Board {
         unsafe { &*self.0.cast::<AtomicI32>().add(index) }
     }
 
+    /// Touches all of it: a process that was just born has none of its pages mapped, and which one it touches first
+    /// decides how many are mapped at a time.
+    pub(crate) fn touch(&self) {
+        const PAGE: usize = 4096;
+        for page in 0..BYTES / PAGE {
+            // SAFETY: inside the mapping; the last bytes of a page are used by one process at a time.
+            unsafe {
+                let last = self.0.add(page * PAGE + PAGE - 1);
+                last.write_volatile(last.read_volatile());
+            }
+        }
+    }
+
     /// Stores a number for others to see.
     pub(crate) fn set(&self, index: usize, value: i32) {
         self.slot(index).store(value, Ordering::SeqCst);
@@ -46,6 +59,11 @@ impl Board {
     /// Adds to a number.
     pub(crate) fn add(&self, index: usize, value: i32) {
         self.slot(index).fetch_add(value, Ordering::SeqCst);
+    }
+
+    /// The address of the first number.
+    pub(crate) fn first(&self) -> *const AtomicI32 {
+        self.0.cast()
     }
 
     /// 32 KiB for system calls that read or write memory.

@@ -1,56 +1,81 @@
-//! Memory whose pages are copied on write, and what `/proc/self/pagemap` says about them.
+//! Memory whose pages are copied on write.
 
 use std::{ffi::CStr, ptr};
 
-use super::{board::Board, sys::must};
+use super::sys::must;
 
-const PAGE: usize = 4096;
-/// Pages after the buffer that nobody touches before `settle`.
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
+/// Pages of a huge page one level up.
+pub(crate) const HUGE: usize = 512;
+/// Pages that nobody touches before they are used to settle a fault.
 const SPARE: usize = 4;
-/// Most pages whose frames can be kept.
-const MOST: usize = 1024;
 
-/// A private mapping of some pages.
+/// A mapping of some pages, and a few anonymous pages beside it.
 #[derive(Clone, Copy)]
 pub(crate) struct Buffer {
     start: *mut u8,
     pages: usize,
+    spare: *mut u8,
 }
 
 // SAFETY: the threads that share one write to it with plain stores of the same value.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    /// Anonymous memory, not yet touched, never in huge pages.
+    /// Private anonymous memory, not yet touched, never in huge pages.
     pub(crate) fn anonymous(pages: usize) -> Self {
-        let bytes = (pages + SPARE) * PAGE;
-        let buffer = Self::map(pages, bytes, -1);
-        // SAFETY: the mapping that was just made.
-        must("madvise", unsafe { libc::madvise(buffer.start.cast(), bytes, libc::MADV_NOHUGEPAGE) });
+        let buffer = Self::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        small(buffer.start, pages);
         buffer
     }
 
-    /// The first pages of a file; it has [`SPARE`] pages more.
+    /// A private mapping of the first pages of a file.
     pub(crate) fn file(pages: usize, path: &CStr) -> Self {
         // SAFETY: a NUL-terminated path.
         let fd = must("open", unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) });
-        Self::map(pages, (pages + SPARE) * PAGE, fd)
+        Self::map(pages, libc::MAP_PRIVATE, fd)
     }
 
-    fn map(pages: usize, bytes: usize, fd: i32) -> Self {
-        let flags = libc::MAP_PRIVATE | if fd < 0 { libc::MAP_ANONYMOUS } else { 0 };
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
-        must("mmap", start as isize);
-        Self { start: start.cast(), pages }
+    /// A mapping of some kind.
+    pub(crate) fn map(pages: usize, flags: i32, fd: i32) -> Self {
+        Self { start: new_mapping(pages, flags, fd), pages, spare: spare() }
+    }
+
+    /// `count` huge pages that are transparent: the kernel may make them of private anonymous memory.
+    pub(crate) fn transparent(count: usize) -> Self {
+        // One more, to begin at a multiple.
+        let map = new_mapping((count + 1) * HUGE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        // SAFETY: the result is inside the mapping.
+        let start = unsafe { map.add(map.align_offset(HUGE * PAGE)) };
+        let pages = count * HUGE;
+        // SAFETY: the mapping that was just made.
+        must("madvise", unsafe { libc::madvise(start.cast(), pages * PAGE, libc::MADV_HUGEPAGE) });
+        Self { start, pages, spare: spare() }
+    }
+
+    /// Its pages.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
     }
 
     /// Address of a page.
     pub(crate) fn page(&self, index: usize) -> *mut u8 {
-        assert!(index < self.pages + SPARE);
+        assert!(index < self.pages);
         // SAFETY: inside the mapping.
         unsafe { self.start.add(index * PAGE) }
+    }
+
+    /// Its size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages * PAGE
+    }
+
+    /// Address of a page that is not of the buffer; the last one is for [`Self::settle`].
+    pub(crate) fn spare(&self, index: usize) -> *mut u8 {
+        assert!(index < SPARE - 1);
+        // SAFETY: inside the mapping.
+        unsafe { self.spare.add(index * PAGE) }
     }
 
     /// Writes one byte to each of `count` pages from `first` on.
@@ -58,6 +83,13 @@ impl Buffer {
         for index in first..first + count {
             // SAFETY: inside the mapping, which is writable.
             unsafe { self.page(index).write_volatile(0x5a) };
+        }
+    }
+
+    /// Writes one byte to each of `count` pages that are equally far from each other.
+    pub(crate) fn write_spread(&self, count: usize) {
+        for index in (0..self.pages).step_by(self.pages / count.max(1)).take(count) {
+            self.write(index, 1);
         }
     }
 
@@ -69,68 +101,57 @@ impl Buffer {
         }
     }
 
-    /// Reads a page that nobody touched: a fault that ends the fault before it.
+    /// Reads a page that nobody touched: a fault that ends the fault before it. Once for each process.
     pub(crate) fn settle(&self) {
-        // SAFETY: one of the spare pages of the mapping.
-        unsafe { self.page(self.pages + SPARE - 1).read_volatile() };
+        // SAFETY: the last of the spare pages.
+        unsafe { self.spare.add((SPARE - 1) * PAGE).read_volatile() };
     }
 
     /// Takes the pages out of the CPU's list of pages to be put on the LRU, which holds a reference to each.
     pub(crate) fn drain(&self) {
         // The second call empties the list that the first one filled.
-        for (start, bytes) in [(self.start, self.pages * PAGE), (self.page(self.pages), PAGE)] {
-            // SAFETY: inside the mapping.
+        for (start, bytes) in [(self.start, self.bytes()), (self.spare, PAGE)] {
+            // SAFETY: mappings of ours.
             unsafe {
                 must("mlock", libc::mlock(start.cast(), bytes));
                 must("munlock", libc::munlock(start.cast(), bytes));
             }
         }
     }
+
+    /// Changes its protection.
+    pub(crate) fn protect(&self, protection: i32) {
+        // SAFETY: a mapping of ours.
+        must("mprotect", unsafe { libc::mprotect(self.start.cast(), self.bytes(), protection) });
+    }
 }
 
-/// The frames behind a buffer, before and after something was done to it.
-pub(crate) struct Frames {
-    board: Board,
-    pagemap: i32,
-    buffer: Buffer,
+/// Empties the CPU's list of pages to be put on the LRU, without touching private memory, as `mlock` does first of all.
+pub(crate) fn drain() {
+    let start = new_mapping(1, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1).cast();
+    // SAFETY: the mapping that was just made.
+    unsafe {
+        must("mlock", libc::mlock(start, PAGE));
+        must("munmap", libc::munmap(start, PAGE));
+    }
 }
 
-impl Frames {
-    /// Notes the frames as the calling process has them now.
-    pub(crate) fn before(board: Board, buffer: Buffer) -> Self {
-        assert!(buffer.pages <= MOST);
-        // SAFETY: a NUL-terminated path.
-        let pagemap = must("open", unsafe { libc::open(c"/proc/self/pagemap".as_ptr(), libc::O_RDONLY) });
-        let frames = Self { board, pagemap, buffer };
-        frames.load(0);
-        frames
-    }
+fn new_mapping(pages: usize, flags: i32, fd: i32) -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let start = unsafe { libc::mmap(ptr::null_mut(), pages * PAGE, protection, flags, fd, 0) };
+    must("mmap", start as isize);
+    start.cast()
+}
 
-    fn load(&self, half: usize) {
-        let bytes = self.buffer.pages * size_of::<u64>();
-        let offset = self.buffer.start as usize / PAGE * size_of::<u64>();
-        // SAFETY: the scratch area has room for two times `MOST` entries.
-        let done =
-            unsafe { libc::pread(self.pagemap, self.entry(half, 0).cast(), bytes, offset as libc::off_t) };
-        assert_eq!(done, bytes as isize, "pagemap");
-    }
+fn spare() -> *mut u8 {
+    let start = new_mapping(SPARE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+    small(start, SPARE);
+    start
+}
 
-    fn entry(&self, half: usize, index: usize) -> *mut u64 {
-        // SAFETY: inside the scratch area; the mapping is aligned.
-        unsafe { self.board.scratch().cast::<u64>().add(half * MOST + index) }
-    }
-
-    /// How many pages of the buffer have another frame now.
-    pub(crate) fn changed(&self) -> i32 {
-        const FRAME: u64 = (1 << 55) - 1;
-        self.load(1);
-        let mut count = 0;
-        for index in 0..self.buffer.pages {
-            // SAFETY: `load` filled both entries.
-            let (before, after) = unsafe { (self.entry(0, index).read(), self.entry(1, index).read()) };
-            assert!(before & FRAME != 0 && after & FRAME != 0, "pagemap shows no frames");
-            count += i32::from(before & FRAME != after & FRAME);
-        }
-        count
-    }
+/// No huge pages here.
+fn small(start: *mut u8, pages: usize) {
+    // SAFETY: a mapping of ours.
+    must("madvise", unsafe { libc::madvise(start.cast(), pages * PAGE, libc::MADV_NOHUGEPAGE) });
 }

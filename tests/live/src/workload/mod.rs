@@ -7,6 +7,7 @@ mod command;
 mod cow;
 mod ends;
 mod facts;
+mod frames;
 mod life;
 mod memory;
 mod progress;
@@ -16,6 +17,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 pub(crate) use command::STORM;
 pub(crate) use cow::PAGES;
+pub(crate) use frames::has_soft_dirty;
 pub(crate) use life::{many_arguments, odd_arguments};
 
 use facts::Facts;
@@ -34,6 +36,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     if let Some(code) = command::run(name, rest) {
         return ExitCode::from(code);
     }
+    cow::look(name, rest);
     let [path, rest @ ..] = rest else {
         panic!("{name}: the file for facts is missing");
     };

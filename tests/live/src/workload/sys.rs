@@ -179,6 +179,12 @@ pub(crate) fn pause_ms(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
+/// Kills the caller when its parent ends: a workload that changes settings must not go on after its test.
+pub(crate) fn end_with_parent() {
+    // SAFETY: no memory is passed.
+    must("prctl", unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) });
+}
+
 /// Pid of the caller.
 pub(crate) fn pid() -> i32 {
     // SAFETY: no arguments, no failure.
