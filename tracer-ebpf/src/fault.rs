@@ -65,7 +65,18 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     }
     let (ip, orig_ax) = context();
     let eager_copies = t.eager_copies;
-    *t = Thread { address, ip, orig_ax, error_code, mode: mode as u8, eager_copies, open: 1, ..Thread::NEW };
+    let before = task.faults_ended();
+    *t = Thread {
+        address,
+        ip,
+        orig_ax,
+        error_code,
+        before,
+        mode: mode as u8,
+        eager_copies,
+        open: 1,
+        ..Thread::NEW
+    };
     if error_code & EC_PRESENT != 0 {
         let entry = t.walk(control, task.mm());
         t.entry = entry.value;
