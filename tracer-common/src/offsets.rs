@@ -68,6 +68,8 @@ offsets! {
     task_maj_flt = "task_struct" "maj_flt",
     /// Above 0 while faults must not be handled.
     task_pagefault_disabled = "task_struct" "pagefault_disabled",
+    /// Not null while it frees memory that it needs itself.
+    task_reclaim_state = "task_struct" "reclaim_state",
     /// Bit 1 (TS_COMPAT): in a 32-bit system call.
     task_thread_status = "task_struct" "thread_info.status",
     /// Threads that have not ended.

@@ -32,6 +32,10 @@ pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a map value; only its own thread works on it.
     let t = unsafe { &mut *state };
     let task = Task::current();
+    // A cgroup at its limit reclaims when the new page is charged to it, before the page is in place.
+    if task.is_reclaiming() {
+        return 0;
+    }
     if !t.is_inside(task) {
         // The thread's last fault may still be open: only the next one settles it.
         if t.gup | t.gup_zeroed != 0 {

@@ -206,6 +206,11 @@ impl<P: Pointer> Task<P> {
         let (minor, major) = self.faults();
         (minor as u32).wrapping_add(major as u32)
     }
+    /// True while it reclaims memory, of the machine or of its cgroup, because an allocation of its own found none.
+    #[inline(always)]
+    pub(crate) fn is_reclaiming(self) -> bool {
+        self.0.follow(offset!(task_reclaim_state)).address() != 0
+    }
     #[inline(always)]
     pub(crate) fn signal(self) -> Signal<P> {
         Signal(self.0.follow(offset!(task_signal)))
