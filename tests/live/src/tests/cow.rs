@@ -1,5 +1,8 @@
 //! Copy-on-write: exact counts, as differences to a run of the same workload that writes nothing.
 
+mod pins;
+pub(super) mod swap;
+
 use std::{collections::BTreeMap, fs};
 
 use libtest_mimic::Trial;
@@ -15,6 +18,10 @@ use crate::{
 
 /// All of them.
 pub(super) fn all() -> Vec<Trial> {
+    [faults(), pins::all(), swap::all()].into_iter().flatten().collect()
+}
+
+fn faults() -> Vec<Trial> {
     vec![
         trial("cow::child_writes", || {
             series("cow-child", STEPS, true, |k| {

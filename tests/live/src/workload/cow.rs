@@ -6,6 +6,9 @@
 //! is no race. Shared memory holds all that need not be private. And no page may wait in a list of
 //! another CPU to be put on the LRU: that is a reference more, for which a page is copied and not reused.
 
+mod pins;
+mod swap;
+
 use std::ffi::OsString;
 
 use super::{
@@ -44,7 +47,10 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         "cow-file-read" => (file_read, 0, 0),
         "cow-wasted" => (wasted, 1, 0),
         "cow-race" => (race, 0, RACE.1),
-        _ => return false,
+        _ => match pins::body(name).or_else(|| swap::body(name)) {
+            Some(body) => (body, 0, 0),
+            None => return false,
+        },
     };
     alone_on_one_cpu(name, args, facts);
     let case = Case { board: Board::new(), k: number(args, 0) as usize };

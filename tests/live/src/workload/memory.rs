@@ -63,7 +63,12 @@ impl Buffer {
 
     /// Reads each page.
     pub(crate) fn read(&self) {
-        for index in 0..self.pages {
+        self.read_some(self.pages);
+    }
+
+    /// Reads the first `count` pages.
+    pub(crate) fn read_some(&self, count: usize) {
+        for index in 0..count {
             // SAFETY: inside the mapping.
             unsafe { self.page(index).read_volatile() };
         }
@@ -85,6 +90,31 @@ impl Buffer {
                 must("munlock", libc::munlock(start.cast(), bytes));
             }
         }
+    }
+
+    /// Asks the kernel to swap the pages out; it may leave some.
+    pub(crate) fn swap_out(&self) {
+        // SAFETY: inside the mapping.
+        let status = unsafe { libc::madvise(self.start.cast(), self.pages * PAGE, libc::MADV_PAGEOUT) };
+        must("MADV_PAGEOUT", status);
+    }
+
+    /// How many pages are swapped out.
+    pub(crate) fn swapped(&self) -> usize {
+        /// Documentation/admin-guide/mm/pagemap.rst.
+        const SWAPPED: u64 = 1 << 62;
+        let mut entries = [0_u64; MOST];
+        let entries = &mut entries[..self.pages];
+        // SAFETY: a NUL-terminated path; room for an entry of each page.
+        unsafe {
+            let pagemap = must("open", libc::open(c"/proc/self/pagemap".as_ptr(), libc::O_RDONLY));
+            let offset = self.start as usize / PAGE * size_of::<u64>();
+            let bytes = size_of_val(entries);
+            let done = libc::pread(pagemap, entries.as_mut_ptr().cast(), bytes, offset as libc::off_t);
+            assert_eq!(done, bytes as isize, "pagemap");
+            libc::close(pagemap);
+        }
+        entries.iter().filter(|&&entry| entry & SWAPPED != 0).count()
     }
 }
 
