@@ -7,6 +7,7 @@ mod ends;
 mod filters;
 mod life;
 mod storm;
+mod stress;
 mod tree;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -25,8 +26,16 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("tracer-live: these tests need root");
         return ExitCode::FAILURE;
     }
-    let trials =
-        [life::all(), ends::all(), cow::all(), cli::all(), filters::all(), cgroup::all(), storm::all()];
+    let trials = [
+        life::all(),
+        ends::all(),
+        cow::all(),
+        stress::all(),
+        cli::all(),
+        filters::all(),
+        cgroup::all(),
+        storm::all(),
+    ];
     libtest_mimic::run(&args, trials.into_iter().flatten().collect()).exit_code()
 }
 

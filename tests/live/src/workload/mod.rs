@@ -9,6 +9,7 @@ mod ends;
 mod facts;
 mod life;
 mod memory;
+mod stress;
 pub(crate) mod sys;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -39,7 +40,8 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let mut facts = Facts::new(path);
     let known = life::run(name, rest, &mut facts)
         || ends::run(name, rest, &mut facts)
-        || cow::run(name, rest, &mut facts);
+        || cow::run(name, rest, &mut facts)
+        || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();
     ExitCode::SUCCESS
