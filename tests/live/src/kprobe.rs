@@ -106,7 +106,10 @@ impl Drop for NewPages {
 }
 
 fn append(tracefs: &Path, line: &str) -> io::Result<()> {
-    OpenOptions::new().append(true).open(tracefs.join("kprobe_events"))?.write_all(line.as_bytes())
+    let file = tracefs.join("kprobe_events");
+    let done =
+        OpenOptions::new().append(true).open(&file).and_then(|mut file| file.write_all(line.as_bytes()));
+    done.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
 /// Functions of the kernel by address.
