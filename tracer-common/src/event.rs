@@ -273,7 +273,7 @@ pub struct Process {
 }
 
 /// Bytes of a value of the map `THREADS`, which only the eBPF programs look into.
-pub const THREAD_BYTES: usize = 80;
+pub const THREAD_BYTES: usize = 88;
 
 /// Counts of one CPU; an element of the map `STATS`.
 #[repr(C)]

@@ -70,6 +70,8 @@ offsets! {
     task_pagefault_disabled = "task_struct" "pagefault_disabled",
     /// Where a parent that waits for exec or exit (vfork) is told; null when none does.
     task_vfork_done = "task_struct" "vfork_done",
+    /// Not null while it frees memory that it needs itself.
+    task_reclaim_state = "task_struct" "reclaim_state",
     /// Bit 1 (TS_COMPAT): in a 32-bit system call.
     task_thread_status = "task_struct" "thread_info.status",
     /// Threads that have not ended.

@@ -98,7 +98,7 @@ fn allocated(page: u64, zeroed: bool) {
     if let Some(state) = known {
         // SAFETY: a map value; only its own thread works on it.
         let t = unsafe { &mut *state };
-        if t.is_inside(regs) {
+        if t.is_inside(task) {
             if !t.was_present() && t.allocated == 0 && t.allocated_zeroed == 0 {
                 let entry = t.walk(control, Some(mm));
                 t.entry = entry.value;
@@ -134,6 +134,7 @@ fn allocated(page: u64, zeroed: bool) {
         {
             // SAFETY: as above.
             let t = unsafe { &mut *state };
+            t.gup_before = task.faults_ended();
             if zeroed {
                 t.gup_zeroed = 1;
             } else {

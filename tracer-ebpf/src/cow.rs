@@ -11,7 +11,7 @@ use tracer_common::{
 };
 
 use crate::{
-    kernel::{Mm, Reached, Regs, Task},
+    kernel::{Mm, Reached, Task},
     maps,
     page::{self, Entry, PageKind, UFFD_WP, WRITABLE},
 };
@@ -33,7 +33,7 @@ pub(crate) struct Thread {
     pub(crate) address: u64,
     /// What mapped it when the fault began; for a page that was not present: when it was allocated.
     pub(crate) entry: u64,
-    /// User instruction and system call number during the fault: together they tell it from later ones.
+    /// User instruction and system call number during the fault: they tell a failed one from what comes later.
     pub(crate) ip: u64,
     pub(crate) orig_ax: u64,
     /// The `struct page` that was allocated last in the fault.
@@ -46,6 +46,10 @@ pub(crate) struct Thread {
     pub(crate) error_code: u32,
     /// Pages that the fork in progress had to copy.
     pub(crate) eager_copies: u32,
+    /// [`Task::faults_ended`] when it began.
+    pub(crate) before: u32,
+    /// The same when `gup` or `gup_zeroed` was set.
+    pub(crate) gup_before: u32,
     /// Non-zero from the beginning of a fault until it is settled.
     pub(crate) open: u8,
     /// Level of `entry`.
@@ -83,6 +87,8 @@ impl Thread {
         mm: 0,
         error_code: 0,
         eager_copies: 0,
+        before: 0,
+        gup_before: 0,
         open: 0,
         level: 0,
         kind: PageKind::Unknown as u8,
@@ -110,8 +116,12 @@ impl Thread {
     }
     /// True while the thread is still inside its last fault, not in a later system call or program step.
     #[inline(always)]
-    pub(crate) fn is_inside(&self, regs: Regs<Reached>) -> bool {
-        self.open != 0 && regs.ip() == self.ip && regs.orig_ax() == self.orig_ax
+    pub(crate) fn is_inside(&self, task: Task<Reached>) -> bool {
+        if self.open == 0 || task.faults_ended() != self.before {
+            return false;
+        }
+        let regs = task.user_regs();
+        regs.ip() == self.ip && regs.orig_ax() == self.orig_ax
     }
 }
 

@@ -72,12 +72,14 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     }
     let (ip, orig_ax) = context();
     let eager_copies = t.eager_copies;
+    let before = task.faults_ended();
     *t = Thread {
         address,
         ip,
         orig_ax,
         mm: place,
         error_code,
+        before,
         mode: mode as u8,
         eager_copies,
         open: 1,

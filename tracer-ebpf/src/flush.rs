@@ -29,10 +29,16 @@ pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a map value; only its own thread works on it.
     let t = unsafe { &mut *state };
     let task = Task::current();
-    if t.open == 0 {
+    // A cgroup at its limit reclaims when the new page is charged to it, before the page is in place.
+    if task.is_reclaiming() {
+        return 0;
+    }
+    if !t.is_inside(task) {
+        // The thread's last fault may still be open: only the next one settles it.
         if t.gup | t.gup_zeroed != 0 {
             let lock = task.mm().map_or(0, crate::kernel::Mm::lock_count);
-            if lock & 1 == 0
+            if t.gup_before == task.faults_ended()
+                && lock & 1 == 0
                 && lock >> 8 != 0
                 && let Some(entry) = maps::current_process()
             {
@@ -42,9 +48,6 @@ pub fn tlb_flush(ctx: BtfTracePointContext) -> i32 {
             t.gup = 0;
             t.gup_zeroed = 0;
         }
-        return 0;
-    }
-    if !t.is_inside(task.user_regs()) {
         return 0;
     }
     if t.was_present() {

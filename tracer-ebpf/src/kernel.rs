@@ -220,6 +220,18 @@ impl<P: Pointer> Task<P> {
     pub(crate) fn faults(self) -> (u64, u64) {
         (self.0.read(offset!(task_min_flt)), self.0.read(offset!(task_maj_flt)))
     }
+    /// Their sum, which wraps. The kernel adds a fault when it has handled it, get_user_pages' faults too, and
+    /// failed ones never (mm_account_fault() in mm/memory.c, from 5.9): as long as it is the same, no fault has ended.
+    #[inline(always)]
+    pub(crate) fn faults_ended(self) -> u32 {
+        let (minor, major) = self.faults();
+        (minor as u32).wrapping_add(major as u32)
+    }
+    /// True while it reclaims memory, of the machine or of its cgroup, because an allocation of its own found none.
+    #[inline(always)]
+    pub(crate) fn is_reclaiming(self) -> bool {
+        self.0.follow(offset!(task_reclaim_state)).address() != 0
+    }
     #[inline(always)]
     pub(crate) fn signal(self) -> Signal<P> {
         Signal(self.0.follow(offset!(task_signal)))

@@ -17,14 +17,15 @@ const SIGSEGV: u32 = 11;
 #[btf_tracepoint(function = "signal_generate")]
 pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     let sig: u32 = ctx.arg(0);
-    if sig != SIGSEGV || argument(&ctx, 2).address() != Task::current().0.address() {
+    let task = Task::current();
+    if sig != SIGSEGV || argument(&ctx, 2).address() != task.0.address() {
         return 0;
     }
     let (_, tid) = current_ids();
     let Some(state) = maps::thread(tid) else { return 0 };
     // SAFETY: a map value; only its own thread works on it.
     let t = unsafe { &mut *state };
-    if t.open != 0 {
+    if t.is_inside(task) {
         t.open = 0;
         if let Some(entry) = maps::current_process() {
             maps::count(entry, counter::SEGV, 1);

@@ -7,14 +7,15 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// An image that starts `init` and has nothing else but mount points and a console.
-pub(crate) fn image(init: &[u8]) -> Vec<u8> {
+/// An image that starts `init` and has nothing else but mount points, a console, and a module in `/modules`.
+pub(crate) fn image(init: &[u8], (module, content): (&str, &[u8])) -> Vec<u8> {
     let mut archive = Archive::default();
-    for folder in ["dev", "proc", "sys", "tmp"] {
+    for folder in ["dev", "modules", "proc", "sys", "tmp"] {
         archive.add(folder, DIRECTORY | 0o755, (0, 0), &[]);
     }
     // The kernel opens it as /init's standard input, output and error.
     archive.add("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), &[]);
+    archive.add(&format!("modules/{module}"), REGULAR | 0o644, (0, 0), content);
     archive.add("init", REGULAR | 0o755, (0, 0), init);
     archive.finish()
 }
@@ -91,13 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn holds_init_console_and_mount_points() {
-        let image = image(b"hello");
+    fn holds_init_console_module_and_mount_points() {
+        let image = image(b"hello", ("disk.ko", b"module"));
         assert_eq!(image.len() % 4, 0);
         let entries = entries(&image);
         let names: Vec<_> = entries.iter().map(|entry| &*entry.name).collect();
-        assert_eq!(names, ["dev", "proc", "sys", "tmp", "dev/console", "init"]);
-        assert_eq!((entries[4].mode, entries[4].device), (0o020_600, (5, 1)));
-        assert_eq!((entries[5].mode, &*entries[5].content), (0o100_755, &b"hello"[..]));
+        assert_eq!(names, ["dev", "modules", "proc", "sys", "tmp", "dev/console", "modules/disk.ko", "init"]);
+        assert_eq!((entries[5].mode, entries[5].device), (0o020_600, (5, 1)));
+        assert_eq!((entries[6].mode, &*entries[6].content), (0o100_644, &b"module"[..]));
+        assert_eq!((entries[7].mode, &*entries[7].content), (0o100_755, &b"hello"[..]));
     }
 }

@@ -25,6 +25,9 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 /// The package that stands for a suite's newest kernel.
 const META_PACKAGE: &str = "linux-image-amd64";
 
+/// The module that a guest gets: disks in memory, for it to swap to. It needs no other module.
+const MODULE: &str = "brd";
+
 /// A kernel of the test matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Kernel {
@@ -45,6 +48,8 @@ pub(crate) const MATRIX: [Kernel; 4] = [
 /// A kernel ready to boot.
 pub(crate) struct Image {
     pub(crate) vmlinuz: PathBuf,
+    /// As Debian packs it: `brd.ko` or `brd.ko.xz`.
+    pub(crate) module: PathBuf,
     /// As `uname -r` says it.
     pub(crate) version: String,
 }
@@ -65,38 +70,44 @@ pub(crate) fn select(names: &str) -> Result<Vec<Kernel>> {
 /// The kernel from the cache, or else from the mirror. `newest` stays what it was when fetched.
 pub(crate) fn fetch(layout: &Layout, kernel: Kernel) -> Result<Image> {
     let folder = layout.vm().join("kernels").join(kernel.name);
-    if !folder.exists() {
+    // A kernel without a module was left by an older xtask.
+    if find_file(&folder, MODULE)?.is_none() {
         eprintln!("xtask: fetching a {} kernel from Debian {}", kernel.name, kernel.suite);
         let work = layout.vm().join("apt").join(kernel.suite);
         remove(&work)?;
         download(&work, kernel).with_context(|| format!("kernel {}", kernel.name))?;
         fs::create_dir_all(layout.vm().join("kernels"))?;
+        remove(&folder)?;
         fs::rename(work.join("kernel"), &folder)?;
         remove(&work)?;
     }
-    let version = fs::read_to_string(folder.join("version"))
-        .with_context(|| format!("{} is incomplete: delete it", folder.display()))?;
-    Ok(Image { vmlinuz: folder.join("vmlinuz"), version })
+    let incomplete = || format!("{} is incomplete: delete it", folder.display());
+    let version = fs::read_to_string(folder.join("version")).with_context(incomplete)?;
+    let module = find_file(&folder, MODULE)?.with_context(incomplete)?;
+    Ok(Image { vmlinuz: folder.join("vmlinuz"), module, version })
 }
 
-/// Leaves `vmlinuz` and `version` in `work/kernel`.
+/// Leaves `vmlinuz`, the module and `version` in `work/kernel`.
 fn download(work: &Path, kernel: Kernel) -> Result<()> {
     let apt = Apt::new(work, kernel.suite)?;
     // A source that fails is of no account when another one has the package.
     let update = apt.update();
-    let package = match apt.kernel_package() {
-        Ok(package) => package,
+    let packages = match apt.kernel_packages() {
+        Ok(packages) => packages,
         Err(error) => {
             update?;
             return Err(error);
         }
     };
-    let package = apt.download(&package)?;
-    let vmlinuz = extract(&package, &work.join("tree"))?;
+    let tree = work.join("tree");
+    fs::create_dir(&tree)?;
+    let vmlinuz = extract(&apt.download(&packages.kernel)?, "vmlinuz", &tree)?;
+    let module = extract(&apt.download(&packages.modules)?, MODULE, &tree)?;
     let version = version_of(&vmlinuz).context("a vmlinuz without a version")?;
     let done = work.join("kernel");
     fs::create_dir(&done)?;
     fs::rename(&vmlinuz, done.join("vmlinuz"))?;
+    fs::rename(&module, done.join(module.file_name().context("a module without a name")?))?;
     fs::write(done.join("version"), version)?;
     Ok(())
 }
@@ -150,63 +161,75 @@ impl Apt {
         run_within(&mut self.command("apt-get", "update"), UPDATE_LIMIT)
     }
 
-    /// Follows the dependencies of the meta package to the one that has the kernel.
-    fn kernel_package(&self) -> Result<String> {
-        let mut package = META_PACKAGE.to_owned();
+    /// Follows the dependencies of the meta package to those that have the kernel and its modules.
+    fn kernel_packages(&self) -> Result<Packages> {
+        let mut kernel = META_PACKAGE.to_owned();
+        let mut modules = None;
         // Meta package, image, and since 7.x the binary.
         for _ in 0..3 {
-            let depends = capture(self.command("apt-cache", "depends").arg(&package))?;
+            let depends = capture(self.command("apt-cache", "depends").arg(&kernel))?;
+            modules = dependency(&depends, "linux-modules-").or(modules);
             match kernel_dependency(&depends) {
-                Some(next) => package = next,
+                Some(next) => kernel = next,
                 None => break,
             }
         }
-        ensure!(package != META_PACKAGE, "the suite has no {META_PACKAGE}");
-        Ok(package)
+        ensure!(kernel != META_PACKAGE, "the suite has no {META_PACKAGE}");
+        Ok(Packages { modules: modules.unwrap_or_else(|| kernel.clone()), kernel })
     }
 
     /// The package file, its signed checksum verified by apt.
     fn download(&self, package: &str) -> Result<PathBuf> {
         run_within(self.command("apt-get", "download").arg(package), DOWNLOAD_LIMIT)?;
-        let files = fs::read_dir(&self.work)?.collect::<Result<Vec<_>, _>>()?;
-        let mut files = files.into_iter().map(|entry| entry.path());
-        files
-            .find(|file| file.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| format!("apt-get left no file of {package}"))
+        find_file(&self.work, package)?.with_context(|| format!("apt-get left no file of {package}"))
     }
+}
+
+/// Where a kernel is; one package before 7.x.
+struct Packages {
+    kernel: String,
+    modules: String,
 }
 
 /// The next package on the way to the kernel, in the words of `apt-cache depends`.
 fn kernel_dependency(depends: &str) -> Option<String> {
-    let names = || depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    let starting = |prefix| names().find(|name| name.starts_with(prefix)).map(str::to_owned);
-    starting("linux-binary-").or_else(|| starting("linux-image-"))
+    dependency(depends, "linux-binary-").or_else(|| dependency(depends, "linux-image-"))
 }
 
-/// Takes the kernel out of a package; its modules, hundreds of MiB, stay inside.
-fn extract(package: &Path, tree: &Path) -> Result<PathBuf> {
-    fs::create_dir(tree)?;
+/// The first dependency whose name begins so.
+fn dependency(depends: &str, prefix: &str) -> Option<String> {
+    let mut names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.find(|name| name.starts_with(prefix)).map(str::to_owned)
+}
+
+/// Takes the file whose name begins with `name` out of a package; the rest, hundreds of MiB, stays inside.
+fn extract(package: &Path, name: &str, tree: &Path) -> Result<PathBuf> {
     let mut unpack = Command::new("dpkg-deb");
     unpack.arg("--fsys-tarfile").arg(package).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut unpacking = unpack.spawn().with_context(|| line(&unpack))?;
     let archive = unpacking.stdout.take().context("dpkg-deb without output")?;
     let mut tar = Command::new("tar");
     // The folder first: tar reads its arguments in order.
-    tar.arg("--directory").arg(tree).args(["--extract", "--wildcards", "*/vmlinuz*"]);
+    tar.arg("--directory").arg(tree).args(["--extract", "--wildcards"]).arg(format!("*/{name}*"));
     tar.stdin(archive);
     let status = tar.status().with_context(|| line(&tar))?;
     let unpacked = unpacking.wait()?;
-    ensure!(status.success() && unpacked.success(), "{} has no kernel", package.display());
-    find_vmlinuz(tree)?.with_context(|| format!("no vmlinuz in {}", package.display()))
+    ensure!(status.success() && unpacked.success(), "{} has no {name}", package.display());
+    find_file(tree, name)?.with_context(|| format!("no {name} in {}", package.display()))
 }
 
-fn find_vmlinuz(folder: &Path) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(folder)? {
+/// A file whose name begins with `name`, anywhere below `folder`.
+fn find_file(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries.with_context(|| folder.display().to_string())?,
+    };
+    for entry in entries {
         let entry = entry?;
         let found = if entry.file_type()?.is_dir() {
-            find_vmlinuz(&entry.path())?
+            find_file(&entry.path(), name)?
         } else {
-            entry.file_name().to_string_lossy().starts_with("vmlinuz").then(|| entry.path())
+            entry.file_name().to_string_lossy().starts_with(name).then(|| entry.path())
         };
         if found.is_some() {
             return Ok(found);
@@ -280,6 +303,9 @@ mod tests {
         assert_eq!(kernel_dependency(image).as_deref(), Some("linux-binary-7.2-amd64"));
         let last = "linux-image-5.10.0-32-amd64\n  Depends: kmod\n  Conflicts: linux-image-x\n";
         assert_eq!(kernel_dependency(last), None);
+        let split =
+            "linux-image-7.2-amd64\n  Depends: linux-binary-7.2-amd64\n  Depends: linux-modules-7.2-amd64\n";
+        assert_eq!(dependency(split, "linux-modules-").as_deref(), Some("linux-modules-7.2-amd64"));
     }
 
     #[test]

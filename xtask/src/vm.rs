@@ -1,6 +1,7 @@
 //! The live tests on every kernel of the matrix.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     sync::Mutex,
@@ -56,7 +57,7 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 struct Bench<'a> {
     layout: &'a Layout,
     qemu: PathBuf,
-    initramfs: PathBuf,
+    init: Vec<u8>,
     tests: Option<&'a str>,
 }
 
@@ -64,10 +65,8 @@ impl<'a> Bench<'a> {
     fn new(layout: &'a Layout, tests: Option<&'a str>, init: &Path) -> Result<Self> {
         let qemu = setup::qemu()?;
         fs::create_dir_all(layout.vm().join("logs"))?;
-        let initramfs = layout.vm().join("initramfs.cpio");
-        let init = fs::read(init).with_context(|| init.display().to_string())?;
-        fs::write(&initramfs, initramfs::image(&init))?;
-        Ok(Self { layout, qemu, initramfs, tests })
+        let init = read(init)?;
+        Ok(Self { layout, qemu, init, tests })
     }
 
     fn test(&self, kernel: Kernel) -> Stage {
@@ -84,11 +83,12 @@ impl<'a> Bench<'a> {
     fn boot(&self, kernel: Kernel, name: &mut String) -> Result<(Option<String>, Option<Column>)> {
         let image = kernels::fetch(self.layout, kernel)?;
         *name = format!("{name} ({})", image.version);
+        let initramfs = self.initramfs(kernel, &image.module)?;
         let log = self.layout.vm().join("logs").join(format!("{}.log", kernel.name));
         let guest = Guest {
             qemu: &self.qemu,
             vmlinuz: &image.vmlinuz,
-            initramfs: &self.initramfs,
+            initramfs: &initramfs,
             tests: self.tests,
             log: &log,
         };
@@ -102,6 +102,19 @@ impl<'a> Bench<'a> {
         let cases = Column::read(&image.version, &report.console);
         Ok((report.failure.map(|why| format!("{why}; console: {}", log.display())), cases))
     }
+
+    /// Writes the file system for a kernel and gives its path.
+    fn initramfs(&self, kernel: Kernel, module: &Path) -> Result<PathBuf> {
+        let name = module.file_name().and_then(OsStr::to_str).context("a module without a name")?;
+        let image = initramfs::image(&self.init, (name, &read(module)?));
+        let file = self.layout.vm().join(format!("{}.cpio", kernel.name));
+        fs::write(&file, image).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| file.display().to_string())
 }
 
 /// The end of a console, each line prefixed, as one string: guests run at the same time.

@@ -1,8 +1,9 @@
 //! The first process of a virtual machine: mounts what the tests need, runs them, powers off.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs, io,
+    os::fd::AsRawFd as _,
     process::{Command, ExitCode},
 };
 
@@ -27,6 +28,13 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("cgroup2", "/sys/fs/cgroup", true),
 ];
 
+/// Where the initramfs has kernel modules.
+const MODULES: &str = "/modules";
+/// Of `brd`: disks in memory, `/dev/ram0` and so on, that take it only as they are written.
+const DISKS: &CStr = c"rd_nr=2 rd_size=262144";
+/// The kernel is to unpack the module itself (include/uapi/linux/module.h, from 5.17).
+const COMPRESSED_FILE: libc::c_int = 4;
+
 /// Runs the tests, prints their exit status, powers off.
 pub(crate) fn main() -> ExitCode {
     for &(kind, place, optional) in MOUNTS {
@@ -36,6 +44,9 @@ pub(crate) fn main() -> ExitCode {
         {
             println!("tracer-live: mount {kind} on {place}: {error}");
         }
+    }
+    if let Err(error) = load_modules() {
+        println!("tracer-live: modules of the kernel: {error}");
     }
     let status = run().unwrap_or_else(|error| {
         println!("tracer-live: cannot run the tests: {error}");
@@ -59,6 +70,23 @@ pub(crate) fn mount(kind: &str, place: &str, options: &str) -> io::Result<()> {
     let status =
         unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Loads what is in [`MODULES`], if that is there.
+fn load_modules() -> io::Result<()> {
+    for entry in fs::read_dir(MODULES)? {
+        let path = entry?.path();
+        let flags = if path.extension().is_some_and(|kind| kind == "xz") { COMPRESSED_FILE } else { 0 };
+        let file = fs::File::open(&path)?;
+        // SAFETY: an open file and a NUL-terminated string.
+        let status =
+            unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), DISKS.as_ptr(), flags) };
+        if status != 0 {
+            let error = io::Error::last_os_error();
+            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+        }
+    }
+    Ok(())
 }
 
 fn run() -> io::Result<i32> {
