@@ -80,9 +80,13 @@ pub const UNSURE: u32 = 33;
 pub const HUGE_BYTES: u32 = 34;
 /// Threads created, the first one not counted.
 pub const THREADS: u32 = 35;
+/// Faults without I/O of the threads that have ended.
+pub const ENDED_MINOR: u32 = 36;
+/// The same with I/O.
+pub const ENDED_MAJOR: u32 = 37;
 
 /// Number of counters of a process.
-pub const COUNTERS: usize = 36;
+pub const COUNTERS: usize = 38;
 
 /// The counters of a process.
 pub type Counters = [u64; COUNTERS];
