@@ -90,9 +90,13 @@ pub const IN_DATA: u32 = 38;
 pub const IN_FILE: u32 = 39;
 /// Pages replaced by faults in user mode, at the level that tells no classes: copied, or zero pages.
 pub const UNSORTED: u32 = 40;
+/// Faults without I/O of the threads that have ended.
+pub const ENDED_MINOR: u32 = 41;
+/// The same with I/O.
+pub const ENDED_MAJOR: u32 = 42;
 
 /// Number of counters of a process.
-pub const COUNTERS: usize = 41;
+pub const COUNTERS: usize = 43;
 
 /// The counters of a process.
 pub type Counters = [u64; COUNTERS];

@@ -229,19 +229,30 @@ pub(crate) fn settle(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>,
 /// A fault on a page that was not there.
 #[inline(always)]
 fn settle_absent(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, gone: bool) {
-    if t.allocated != 0 && t.entry == 0 {
-        if gone {
-            // A copy of a private file page, or a page for the file itself: the former is usual.
-            add(counter::UNSURE, 1);
-            return add_first_copy(t, None);
-        }
-        let now = t.walk(control, mm);
-        if now.level == 1 && now.is_present() && page::kind(control, now) == PageKind::Anon {
-            return add_first_copy(t, mm);
-        }
-        return add(counter::FILL, 1);
+    if control.flags & HAS_ALLOC == 0 {
+        // Neither is told apart nor shown.
+        return;
     }
-    add(if t.allocated_zeroed != 0 { counter::DEMAND_ZERO } else { counter::FILL }, 1);
+    let may_be_copy = t.allocated != 0 && t.entry == 0;
+    // No small page was needed: the page was there already, or a huge one was put in place.
+    let may_be_huge = t.allocated == 0 && t.allocated_zeroed == 0;
+    if !may_be_copy && !may_be_huge {
+        return add(if t.allocated_zeroed != 0 { counter::DEMAND_ZERO } else { counter::FILL }, 1);
+    }
+    if gone {
+        if may_be_huge {
+            return add(counter::FILL, 1);
+        }
+        // A copy of a private file page, or a page for the file itself: the former is usual.
+        add(counter::UNSURE, 1);
+        return add_first_copy(t, None);
+    }
+    let now = t.walk(control, mm);
+    let is_anon = now.is_present() && page::kind(control, now) == PageKind::Anon;
+    if may_be_copy && is_anon && now.level == 1 {
+        return add_first_copy(t, mm);
+    }
+    add(if may_be_huge && is_anon && now.level >= 2 { counter::DEMAND_ZERO } else { counter::FILL }, 1);
 }
 
 /// A fault on a page that was there but could not be written.

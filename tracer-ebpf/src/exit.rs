@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    counter::COUNTERS,
+    counter::{self, COUNTERS},
     event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind},
 };
 
@@ -42,12 +42,17 @@ fn ended<P: Pointer>(task: Task<P>) {
     // Up to 6.15 the memory is given up before this tracepoint, from 6.16 after it.
     cow::end_thread(tid);
 
+    let tgid = task.tgid();
+    let entry = maps::process(tgid);
+    let (own_minor, own_major) = task.faults();
+    if let Some(entry) = entry {
+        maps::count(entry, counter::ENDED_MINOR, own_minor);
+        maps::count(entry, counter::ENDED_MAJOR, own_major);
+    }
     let signal = task.signal();
     if signal.live() != 0 {
         return;
     }
-    let tgid = task.tgid();
-    let entry = maps::process(tgid);
     if entry.is_none() && setting!(tree) != 0 {
         return;
     }
@@ -65,7 +70,6 @@ fn ended<P: Pointer>(task: Task<P>) {
         flags |= FLAG_CORE;
     }
     let (mut minor, mut major) = signal.faults();
-    let (own_minor, own_major) = task.faults();
     minor += own_minor;
     major += own_major;
     if tid != tgid {
@@ -73,6 +77,12 @@ fn ended<P: Pointer>(task: Task<P>) {
         let (leader_minor, leader_major) = leader.faults();
         minor += leader_minor;
         major += leader_major;
+    }
+    if let Some(entry) = entry {
+        // The kernel adds the faults of a thread to `signal` only when it is released, some time after its end;
+        // our own sum lacks the threads that ended before we knew the process. Neither can be too high.
+        minor = minor.max(maps::counted(entry, counter::ENDED_MINOR));
+        major = major.max(maps::counted(entry, counter::ENDED_MAJOR));
     }
     ring::emit::<Exit>(Kind::Exit, |record| {
         let (uid, _) = task.ids();

@@ -206,3 +206,13 @@ pub(crate) fn count(entry: *mut Process, counter: u32, by: u64) {
         atomic_add(unsafe { (&raw mut (*entry).counters).cast::<u64>().add(counter as usize) }, by);
     }
 }
+
+/// A counter of a process.
+#[inline(always)]
+pub(crate) fn counted(entry: *mut Process, counter: u32) -> u64 {
+    if counter >= COUNTERS as u32 {
+        return 0;
+    }
+    // SAFETY: the index was checked.
+    unsafe { (&raw const (*entry).counters).cast::<u64>().add(counter as usize).read() }
+}
