@@ -18,11 +18,21 @@ Usage: cargo xtask TASK
   fmt [--check]               format all crates
   test [--no-vm] [VM OPTIONS] all tests; those on this kernel need root
   test-vm [VM OPTIONS]        only the tests in virtual machines
+  bench [BENCH OPTIONS]       what tracing costs on this machine; needs root
 
 VM options:
   --vm 5.10,6.1,6.12,newest   which kernels (default: all four)
   --tests FILTER              only the tests whose name contains FILTER
   --init FILE                 boot this static program in place of the tests
+
+Bench options:
+  --quick                     3 short rounds: whether it works, not how much it costs
+  --only WORKLOAD,..          only these workloads
+  --levels LEVEL,..           only these levels: off, lite, fault, full, full+calls
+  --against TOOL,..           also bpftrace, perf, forkstat
+  --rounds N                  rounds (default: 15)
+  --json FILE                 all measurements (default: bench/results.json in the target folder)
+  --write                     put the tables into docs/overhead.md
 
 Environment: TRACER_EBPF_RUSTC (a rustc with its library sources), BPF_LINKER, CARGO_TARGET_DIR
 ";
@@ -39,6 +49,7 @@ pub(crate) enum Task {
     Fmt { check: bool },
     Test(VmOptions),
     TestVm(VmOptions),
+    Bench(BenchOptions),
 }
 
 /// Which virtual machines to boot, and with what.
@@ -47,6 +58,14 @@ pub(crate) struct VmOptions {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) tests: Option<String>,
     pub(crate) init: Option<PathBuf>,
+}
+
+/// What to measure; `rest` is for the bench itself.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct BenchOptions {
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) write: bool,
+    pub(crate) rest: Vec<String>,
 }
 
 /// Reads the arguments after the program's name.
@@ -73,6 +92,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Tas
         }
         "test" => return Ok(Task::Test(vm_options(rest, true)?)),
         "test-vm" => return Ok(Task::TestVm(vm_options(rest, false)?)),
+        "bench" => return Ok(Task::Bench(bench_options(rest)?)),
         "setup" => Task::Setup,
         "ebpf" => Task::Ebpf,
         "build" => Task::Build,
@@ -103,6 +123,25 @@ fn vm_options(arguments: Vec<String>, may_skip: bool) -> Result<VmOptions> {
                 options.tests = Some(filter);
             }
             "--init" => options.init = Some(value()?.into()),
+            _ => bail!("unexpected argument {argument}"),
+        }
+    }
+    Ok(options)
+}
+
+fn bench_options(arguments: Vec<String>) -> Result<BenchOptions> {
+    let mut options = BenchOptions::default();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match &*argument {
+            "--json" => options.json = Some(value()?.into()),
+            "--write" => options.write = true,
+            "--quick" => options.rest.push(argument),
+            "--only" | "--levels" | "--against" | "--rounds" => {
+                let value = value()?;
+                options.rest.extend([argument, value]);
+            }
             _ => bail!("unexpected argument {argument}"),
         }
     }
@@ -140,6 +179,18 @@ mod tests {
         };
         assert!(options.kernels.is_empty());
         assert!(parse_words(&["test-vm", "--no-vm"]).is_err());
+    }
+
+    #[test]
+    fn the_bench_gets_what_is_its_own() {
+        let words = ["bench", "--only", "tcp,pipe", "--write", "--json", "x", "--quick"];
+        let Task::Bench(BenchOptions { json, write, rest }) = parse_words(&words).unwrap() else {
+            panic!("not a bench")
+        };
+        assert!(write && json == Some("x".into()));
+        assert_eq!(rest, ["--only", "tcp,pipe", "--quick"]);
+        assert!(parse_words(&["bench", "--only"]).is_err());
+        assert!(parse_words(&["bench", "--fast"]).is_err());
     }
 
     #[test]

@@ -25,6 +25,9 @@ const STATIC: &str = "-Ctarget-feature=+crt-static";
 /// The package and program of the tests that need root.
 pub(crate) const LIVE: &str = "tracer-live";
 
+/// The package and program that measure what tracing costs.
+const BENCH: &str = "tracer-bench";
+
 /// Builds the program that is shipped and returns its path.
 pub(crate) fn build_tracer(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer"])
@@ -34,6 +37,12 @@ pub(crate) fn build_tracer(layout: &Layout) -> Result<PathBuf> {
 pub(crate) fn build_with_live_tests(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer", LIVE])?;
     Ok(layout.static_program(LIVE))
+}
+
+/// Builds the program that is shipped together with the bench, and returns the bench's path.
+pub(crate) fn build_with_bench(layout: &Layout) -> Result<PathBuf> {
+    build(layout, &["tracer", BENCH])?;
+    Ok(layout.static_program(BENCH))
 }
 
 /// Builds, then becomes `tracer run`: signals and the exit status are the tracer's.

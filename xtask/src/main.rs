@@ -9,10 +9,12 @@
 //! | `ebpf.rs` | build and lint the eBPF programs |
 //! | `host.rs` | build, run, lint and format the rest |
 //! | `test.rs` | all tests, in stages |
+//! | `bench.rs` | what tracing costs |
 //! | `vm.rs`, `kernels.rs`, `sources.rs`, `initramfs.rs`, `qemu.rs` | the tests in virtual machines |
 
 mod apt;
 mod args;
+mod bench;
 mod ebpf;
 mod host;
 mod initramfs;
@@ -69,6 +71,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Fmt { check } => host::fmt(&layout, check)?,
         Task::Test(vms) => return test::all(&layout, &vms),
+        Task::Bench(options) => bench::run(&layout, &options)?,
         Task::TestVm(vms) => return test::vms_only(&layout, &vms),
     }
     Ok(ExitCode::SUCCESS)
