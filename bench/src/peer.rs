@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::tool::{Kind, Outcome, Tool};
+use crate::tool::{Outcome, Tool};
 
 /// A tool that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ interval:ms:100 { if (@ready == 0) { printf(\"ready\\n\"); @ready = 1; } }
 pub(crate) fn find(name: &str) -> Result<Tool> {
     let found = ALL.into_iter().find(|(known, _)| *known == name);
     let (name, peer) = found.with_context(|| format!("nothing is known of {name}"))?;
-    Ok(Tool { name, kind: Kind::Peer(peer), args: &[] })
+    Ok(Tool::peer(name, peer))
 }
 
 impl Peer {

@@ -101,7 +101,8 @@ impl Session {
         subjects: &[Subject],
     ) -> Result<Vec<Comparison>> {
         let operations = (workload.operations / self.effort.one_in).max(1);
-        let comparison = |subject: &Subject| Comparison {
+        let subjects: Vec<_> = subjects.iter().filter(|s| s.tool.matters_to(workload.name)).collect();
+        let comparison = |subject: &&Subject| Comparison {
             workload: workload.name,
             about: workload.about,
             unit: workload.unit,
@@ -114,12 +115,12 @@ impl Session {
         // Files are made and programs are read in before anything is measured.
         self.slice(workload, operations)?;
         for number in 0..self.effort.rounds {
-            for (subject, comparison) in subjects.iter().zip(&mut comparisons) {
+            for (subject, comparison) in subjects.iter().copied().zip(&mut comparisons) {
                 let round = self.round(workload, operations, subject, number % 2 == 0);
                 comparison.rounds.push(round.with_context(|| subject.tool.name)?);
             }
         }
-        for (subject, comparison) in subjects.iter().zip(&mut comparisons) {
+        for (subject, comparison) in subjects.iter().copied().zip(&mut comparisons) {
             comparison.hooks = self.hook_costs(workload, operations, subject)?;
         }
         Ok(comparisons)

@@ -37,20 +37,30 @@ pub(crate) struct Tool {
     pub(crate) kind: Kind,
     /// Options of the tracer; a peer knows its own.
     pub(crate) args: &'static [&'static str],
+    /// The workloads that can tell it from others; none stands for all.
+    only: &'static [&'static str],
 }
 
-const fn level(name: &'static str, cow_level: &'static str, args: &'static [&'static str]) -> Tool {
-    Tool { name, kind: Kind::Tracer { cow_level }, args }
+const fn level(
+    name: &'static str,
+    cow_level: &'static str,
+    args: &'static [&'static str],
+    only: &'static [&'static str],
+) -> Tool {
+    Tool { name, kind: Kind::Tracer { cow_level }, args, only }
 }
 
 /// The tracer's levels. One that the program does not know is left out.
 pub(crate) const LEVELS: [Tool; 5] = [
-    level("off", "off", &["--cow", "off"]),
-    level("lite", "lite", &["--cow", "lite"]),
-    level("fault", "fault", &["--cow", "fault"]),
-    level("full", "full", &[]),
-    level("full+calls", "full", &["--hooks", "full"]),
+    level("off", "off", &["--cow", "off"], &["fork-exit", "spawn-exec", "fork-exec", "syscall", "make"]),
+    level("lite", "lite", &["--cow", "lite"], &[]),
+    level("fault", "fault", &["--cow", "fault"], &[]),
+    level("full", "full", &[], &[]),
+    level("full+calls", "full", &["--hooks", "full"], &["fork-exec", "tcp", "syscall"]),
 ];
+
+/// What other tools are compared by.
+const PEERS_RUN: [&str; 6] = ["fork-exit", "spawn-exec", "fork-exec", "cow-child", "cow-parent", "make"];
 
 /// Where a tool is found and may write.
 pub(crate) struct Place {
@@ -95,6 +105,16 @@ impl Drop for Guard {
 }
 
 impl Tool {
+    /// One of other people, with the job of following processes and write faults.
+    pub(crate) const fn peer(name: &'static str, peer: peer::Peer) -> Self {
+        Self { name, kind: Kind::Peer(peer), args: &[], only: &PEERS_RUN }
+    }
+
+    /// Whether a workload can tell it from others.
+    pub(crate) fn matters_to(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&workload)
+    }
+
     fn command(&self, place: &Place, output: &Path) -> Result<Command> {
         match self.kind {
             Kind::Tracer { .. } => {

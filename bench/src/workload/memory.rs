@@ -24,12 +24,6 @@ fn storm(operations: u64, mut round: impl FnMut(usize) -> Result<Cost>) -> Resul
     Ok(sum)
 }
 
-fn filled(count: usize) -> Result<Pages> {
-    let pages = Pages::anonymous(count)?;
-    pages.write();
-    Ok(pages)
-}
-
 fn write(pages: &Pages) -> Result<Cost> {
     timed(|| {
         pages.write();
@@ -39,7 +33,7 @@ fn write(pages: &Pages) -> Result<Cost> {
 
 pub(super) fn cow_child(operations: u64, _: &Path) -> Result<Cost> {
     storm(operations, |count| {
-        let pages = filled(count)?;
+        let pages = Pages::filled(count)?;
         let mut child = Held::fork(|| write(&pages))?;
         let cost = child.cost()?;
         child.release()?;
@@ -49,7 +43,7 @@ pub(super) fn cow_child(operations: u64, _: &Path) -> Result<Cost> {
 
 pub(super) fn cow_parent(operations: u64, _: &Path) -> Result<Cost> {
     storm(operations, |count| {
-        let pages = filled(count)?;
+        let pages = Pages::filled(count)?;
         let child = Held::fork(|| Ok(Cost::default()))?;
         let cost = write(&pages)?;
         child.release()?;
@@ -59,20 +53,20 @@ pub(super) fn cow_parent(operations: u64, _: &Path) -> Result<Cost> {
 
 pub(super) fn reuse(operations: u64, _: &Path) -> Result<Cost> {
     storm(operations, |count| {
-        let pages = filled(count)?;
+        let pages = Pages::filled(count)?;
         wait(fork(|| Ok(()))?)?;
         write(&pages)
     })
 }
 
 pub(super) fn first_touch(operations: u64, _: &Path) -> Result<Cost> {
-    storm(operations, |count| write(&Pages::anonymous(count)?))
+    storm(operations, |count| write(&Pages::untouched(count)?))
 }
 
 /// Each maps the page of zeros.
 pub(super) fn zero_read(operations: u64, _: &Path) -> Result<Cost> {
     storm(operations, |count| {
-        let pages = Pages::anonymous(count)?;
+        let pages = Pages::untouched(count)?;
         timed(|| {
             pages.read();
             Ok(())

@@ -135,17 +135,25 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Anonymous memory, not yet touched.
-    pub(super) fn anonymous(count: usize) -> Result<Self> {
+    pub(super) fn untouched(count: usize) -> Result<Self> {
+        Self::map(count, 0)
+    }
+
+    /// Anonymous memory that is there, without a fault for it.
+    pub(super) fn filled(count: usize) -> Result<Self> {
+        Self::map(count, libc::MAP_POPULATE)
+    }
+
+    fn map(count: usize, flags: i32) -> Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping at an address of the kernel's choice. A kernel without huge pages refuses the
-        // advice, which is as good.
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+        // SAFETY: a new mapping at an address of the kernel's choice. Without huge pages in this process and its
+        // children, if there are any: a kernel that has none refuses, which is as good.
         let start = unsafe {
-            let start = libc::mmap(std::ptr::null_mut(), count * PAGE, access, flags, -1, 0);
-            ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-            libc::madvise(start, count * PAGE, libc::MADV_NOHUGEPAGE);
-            start
+            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+            libc::mmap(std::ptr::null_mut(), count * PAGE, access, flags, -1, 0)
         };
+        ensure!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
         let start = NonNull::new(start.cast()).context("mmap gave no address")?;
         Ok(Self { start, count })
     }
@@ -169,7 +177,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `anonymous`, not used any more.
+        // SAFETY: the mapping made in `map`, not used any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * PAGE) };
     }
 }
