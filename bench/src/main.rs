@@ -53,7 +53,7 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// 3 rounds of short slices: whether it works, not how much it costs
+    /// 2 rounds of short slices: whether it works, not how much it costs
     #[arg(long)]
     quick: bool,
 
@@ -69,7 +69,7 @@ struct Options {
     #[arg(long, value_name = "TOOL", value_delimiter = ',')]
     against: Vec<String>,
 
-    /// Rounds; fewer than 15 are not worth a table
+    /// Rounds, an even number; fewer than 16 are not worth a table
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     rounds: Option<u32>,
 
@@ -124,7 +124,7 @@ fn session(options: Options) -> Result<()> {
     let workloads = workloads(&options.only, &mut left_out)?;
     let machine = Machine::look();
     let effort = Effort {
-        rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 15 }),
+        rounds: options.rounds.unwrap_or(if options.quick { 2 } else { 16 }).next_multiple_of(2),
         one_in: if options.quick { 10 } else { 1 },
     };
     let session = Session::new(Place { tracer: options.tracer, folder: options.folder }, effort)?;

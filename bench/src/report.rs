@@ -138,20 +138,15 @@ impl Report {
         )?;
         writeln!(text, "|-|-|-|-|-|-|-|")?;
         for c in &self.comparisons {
-            let events: u64 = c.rounds.iter().filter_map(|r| r.outcome.events).sum();
-            let many = |r: &&Round| r.outcome.events.is_some_and(|events| events >= MANY);
-            let each = Spread::of(
-                c.rounds
-                    .iter()
-                    .filter(many)
-                    .filter_map(|r| Some(r.outcome.cpu_ns as f64 / 1e3 / r.outcome.events? as f64)),
-            );
-            if each.is_none() && c.rounds.iter().all(|r| r.outcome.lost.unwrap_or(0) == 0) {
+            let events: u64 = c.outcomes.iter().filter_map(|o| o.events).sum();
+            let many = c.outcomes.iter().filter(|o| o.events.is_some_and(|events| events >= MANY));
+            let each = Spread::of(many.filter_map(|o| Some(o.cpu_ns as f64 / 1e3 / o.events? as f64)));
+            let lost: Option<u64> = c.outcomes.iter().map(|o| o.lost).sum();
+            if each.is_none() && lost == Some(0) {
                 continue;
             }
-            let timeline = c.spread(|r| Some(r.outcome.timeline_bytes? as f64));
-            let rss = c.rounds.iter().map(|r| r.outcome.peak_rss_bytes).max().unwrap_or(0) as f64;
-            let lost: Option<u64> = c.rounds.iter().map(|r| r.outcome.lost).sum();
+            let timeline = Spread::of(c.outcomes.iter().filter_map(|o| Some(o.timeline_bytes? as f64)));
+            let rss = c.outcomes.iter().map(|o| o.peak_rss_bytes).max().unwrap_or(0) as f64;
             writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {:.1} MiB | {} |",
@@ -218,7 +213,6 @@ pub(crate) fn insert(document: &str, tables: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool::Outcome;
 
     fn cost(cpu_ns: u64) -> Cost {
         Cost { cpu_ns, wall_ns: cpu_ns }
@@ -226,12 +220,8 @@ mod tests {
 
     #[test]
     fn differences_are_taken_within_a_round() {
-        let round = |bare| Round {
-            bare: cost(bare),
-            empty: Some(cost(bare + 100)),
-            traced: cost(bare + 300),
-            outcome: Outcome::default(),
-        };
+        let round =
+            |bare| Round { bare: cost(bare), empty: Some(cost(bare + 100)), traced: cost(bare + 300) };
         let comparison = Comparison {
             workload: "w",
             about: "",
@@ -240,6 +230,7 @@ mod tests {
             operations: 10,
             // The machine gets slower; what the tool costs does not.
             rounds: vec![round(1_000), round(2_000), round(3_000)],
+            outcomes: Vec::new(),
             hooks: Vec::new(),
         };
         let machine = Machine {

@@ -21,7 +21,7 @@ use crate::{
 /// How much is measured.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Effort {
-    /// Rounds, each with both or all three kinds of slices.
+    /// Rounds, each with all kinds of slices; an even number.
     pub(crate) rounds: u32,
     /// The part of a workload's operations in a slice.
     pub(crate) one_in: u64,
@@ -36,17 +36,18 @@ pub(crate) struct Comparison {
     pub(crate) tool: &'static str,
     pub(crate) operations: u64,
     pub(crate) rounds: Vec<Round>,
+    /// One for each two rounds, which a tool sees without a break.
+    pub(crate) outcomes: Vec<Outcome>,
     pub(crate) hooks: Vec<HookCost>,
 }
 
-/// Slices that follow each other, the bare one first in every other round and last in the rest.
+/// Slices that follow each other: in every other round the bare one is the first, in the rest the last.
 #[derive(Debug, Serialize)]
 pub(crate) struct Round {
     pub(crate) bare: Cost,
     /// With empty programs on the tool's hooks. Only the tracer says which these are.
     pub(crate) empty: Option<Cost>,
     pub(crate) traced: Cost,
-    pub(crate) outcome: Outcome,
 }
 
 /// What a program costs where it hangs, and what an empty one costs there.
@@ -109,15 +110,18 @@ impl Session {
             tool: subject.tool.name,
             operations,
             rounds: Vec::new(),
+            outcomes: Vec::new(),
             hooks: Vec::new(),
         };
         let mut comparisons: Vec<_> = subjects.iter().map(comparison).collect();
         // Files are made and programs are read in before anything is measured.
         self.slice(workload, operations)?;
-        for number in 0..self.effort.rounds {
+        for _ in 0..self.effort.rounds.div_ceil(2) {
             for (subject, comparison) in subjects.iter().copied().zip(&mut comparisons) {
-                let round = self.round(workload, operations, subject, number % 2 == 0);
-                comparison.rounds.push(round.with_context(|| subject.tool.name)?);
+                let pair = self.two_rounds(workload, operations, subject);
+                let (rounds, outcome) = pair.with_context(|| subject.tool.name)?;
+                comparison.rounds.extend(rounds);
+                comparison.outcomes.push(outcome);
             }
         }
         for (subject, comparison) in subjects.iter().copied().zip(&mut comparisons) {
@@ -126,35 +130,30 @@ impl Session {
         Ok(comparisons)
     }
 
-    fn round(
+    /// Bare, empty, traced, and the way back. Starting a tool takes longer than a slice, so both rounds share it.
+    fn two_rounds(
         &self,
         workload: &Workload,
         operations: u64,
         subject: &Subject,
-        bare_first: bool,
-    ) -> Result<Round> {
-        let bare = || self.slice(workload, operations);
+    ) -> Result<([Round; 2], Outcome)> {
+        let slice = || self.slice(workload, operations);
         let empty = || match &*subject.hooks {
             [] => Ok(None),
             hooks => {
                 let _attached = self.attach_empty(hooks)?;
-                self.slice(workload, operations).map(Some)
+                slice().map(Some)
             }
         };
-        let traced = || {
-            let running = self.start(&subject.tool)?;
-            let cost = self.slice(workload, operations)?;
-            Ok::<_, anyhow::Error>((cost, running.stop()?))
-        };
-        if bare_first {
-            let (bare, empty) = (bare()?, empty()?);
-            let (traced, outcome) = traced()?;
-            Ok(Round { bare, empty, traced, outcome })
-        } else {
-            let (traced, outcome) = traced()?;
-            let (empty, bare) = (empty()?, bare()?);
-            Ok(Round { bare, empty, traced, outcome })
-        }
+        let (bare, before) = (slice()?, empty()?);
+        let running = self.start(&subject.tool)?;
+        let traced = [slice()?, slice()?];
+        let outcome = running.stop()?;
+        let (after, last) = (empty()?, slice()?);
+        let [first, second] = traced;
+        let there = Round { bare, empty: before, traced: first };
+        let back = Round { bare: last, empty: after, traced: second };
+        Ok(([there, back], outcome))
     }
 
     /// One more slice of each kind, in which the kernel takes the time of each program. This costs time

@@ -26,11 +26,11 @@ VM options:
   --init FILE                 boot this static program in place of the tests
 
 Bench options:
-  --quick                     3 short rounds: whether it works, not how much it costs
+  --quick                     2 short rounds: whether it works, not how much it costs
   --only WORKLOAD,..          only these workloads
   --levels LEVEL,..           only these levels: off, lite, fault, full, full+calls
   --against TOOL,..           also bpftrace, perf, forkstat
-  --rounds N                  rounds (default: 15)
+  --rounds N                  rounds, an even number (default: 16)
   --json FILE                 all measurements (default: bench/results.json in the target folder)
   --write                     put the tables into docs/overhead.md
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{args::BenchOptions, host, layout::Layout, process::run_within};
 
-/// All workloads with all levels take half an hour; this is for a hang.
+/// All workloads with all levels take half an hour on a quiet machine; this is for a hang.
 const LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// Builds the tracer and the bench, and runs a session.
