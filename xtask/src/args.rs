@@ -19,12 +19,22 @@ Usage: cargo xtask TASK
   test [--no-vm] [VM OPTIONS] all tests; those on this kernel need root
   test --witness              only the comparison with the counts of Redis and the kernel
   test-vm [VM OPTIONS]        only the tests in virtual machines
+  bench [BENCH OPTIONS]       what tracing costs on this machine; needs root
 
 VM options:
   --vm 5.10,6.1,6.12,newest   which kernels (default: all four)
   --tests FILTER              only the tests whose name contains FILTER
   --init FILE                 boot this static program in place of the tests
   --write-cases               write the table of cases in docs/cow.md, do not compare with it
+
+Bench options:
+  --quick                     2 short rounds: whether it works, not how much it costs
+  --only WORKLOAD,..          only these workloads
+  --levels LEVEL,..           only these levels: off, lite, fault, full, full+calls
+  --against TOOL,..           also bpftrace, perf, forkstat
+  --rounds N                  rounds, an even number (default: 16)
+  --json FILE                 all measurements (default: bench/results.json in the target folder)
+  --write                     put the tables into docs/overhead.md
 
 Environment: TRACER_EBPF_RUSTC (a rustc with its library sources), BPF_LINKER, CARGO_TARGET_DIR
 ";
@@ -42,6 +52,7 @@ pub(crate) enum Task {
     Test(VmOptions),
     Witness,
     TestVm(VmOptions),
+    Bench(BenchOptions),
 }
 
 /// Which virtual machines to boot, and with what.
@@ -51,6 +62,14 @@ pub(crate) struct VmOptions {
     pub(crate) tests: Option<String>,
     pub(crate) init: Option<PathBuf>,
     pub(crate) write_cases: bool,
+}
+
+/// What to measure; `rest` is for the bench itself.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct BenchOptions {
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) write: bool,
+    pub(crate) rest: Vec<String>,
 }
 
 /// Reads the arguments after the program's name.
@@ -78,6 +97,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Tas
         "test" if rest == ["--witness"] => return Ok(Task::Witness),
         "test" => return Ok(Task::Test(vm_options(rest, true)?)),
         "test-vm" => return Ok(Task::TestVm(vm_options(rest, false)?)),
+        "bench" => return Ok(Task::Bench(bench_options(rest)?)),
         "setup" => Task::Setup,
         "ebpf" => Task::Ebpf,
         "build" => Task::Build,
@@ -110,6 +130,25 @@ fn vm_options(arguments: Vec<String>, may_skip: bool) -> Result<VmOptions> {
             }
             "--write-cases" => options.write_cases = true,
             "--init" => options.init = Some(value()?.into()),
+            _ => bail!("unexpected argument {argument}"),
+        }
+    }
+    Ok(options)
+}
+
+fn bench_options(arguments: Vec<String>) -> Result<BenchOptions> {
+    let mut options = BenchOptions::default();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match &*argument {
+            "--json" => options.json = Some(value()?.into()),
+            "--write" => options.write = true,
+            "--quick" => options.rest.push(argument),
+            "--only" | "--levels" | "--against" | "--rounds" => {
+                let value = value()?;
+                options.rest.extend([argument, value]);
+            }
             _ => bail!("unexpected argument {argument}"),
         }
     }
@@ -164,6 +203,18 @@ mod tests {
         assert_eq!(parse_words(&["test", "--witness"]).unwrap(), Task::Witness);
         assert!(parse_words(&["test", "--witness", "--no-vm"]).is_err());
         assert!(parse_words(&["test-vm", "--witness"]).is_err());
+    }
+
+    #[test]
+    fn the_bench_gets_what_is_its_own() {
+        let words = ["bench", "--only", "tcp,pipe", "--write", "--json", "x", "--quick"];
+        let Task::Bench(BenchOptions { json, write, rest }) = parse_words(&words).unwrap() else {
+            panic!("not a bench")
+        };
+        assert!(write && json == Some("x".into()));
+        assert_eq!(rest, ["--only", "tcp,pipe", "--quick"]);
+        assert!(parse_words(&["bench", "--only"]).is_err());
+        assert!(parse_words(&["bench", "--fast"]).is_err());
     }
 
     #[test]

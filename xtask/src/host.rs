@@ -28,6 +28,9 @@ pub(crate) const LIVE: &str = "tracer-live";
 /// The package and program that compares the tracer with counts of others.
 const WITNESS: &str = "tracer-witness";
 
+/// The package and program that measure what tracing costs.
+const BENCH: &str = "tracer-bench";
+
 /// Builds the program that is shipped and returns its path.
 pub(crate) fn build_tracer(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer"])
@@ -43,6 +46,12 @@ pub(crate) fn build_with_live_tests(layout: &Layout) -> Result<PathBuf> {
 pub(crate) fn build_with_witnesses(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer", WITNESS])?;
     Ok(layout.static_program(WITNESS))
+}
+
+/// Builds the program that is shipped together with the bench, and returns the bench's path.
+pub(crate) fn build_with_bench(layout: &Layout) -> Result<PathBuf> {
+    build(layout, &["tracer", BENCH])?;
+    Ok(layout.static_program(BENCH))
 }
 
 /// Builds, then becomes `tracer run`: signals and the exit status are the tracer's.

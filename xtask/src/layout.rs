@@ -72,6 +72,16 @@ impl Layout {
         self.target.join("vm")
     }
 
+    /// What the bench leaves behind.
+    pub(crate) fn bench(&self) -> PathBuf {
+        self.target.join("bench")
+    }
+
+    /// The document that tells what tracing costs.
+    pub(crate) fn overhead(&self) -> PathBuf {
+        self.root.join("docs/overhead.md")
+    }
+
     /// The cargo that runs this task, at the root of the workspace.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -10,10 +10,12 @@
 //! | `host.rs` | build, run, lint and format the rest |
 //! | `test.rs` | all tests, in stages |
 //! | `cases.rs` | the table of cases in `docs/cow.md` |
+//! | `bench.rs` | what tracing costs |
 //! | `vm.rs`, `kernels.rs`, `sources.rs`, `initramfs.rs`, `qemu.rs` | the tests in virtual machines |
 
 mod apt;
 mod args;
+mod bench;
 mod cases;
 mod ebpf;
 mod host;
@@ -72,6 +74,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Fmt { check } => host::fmt(&layout, check)?,
         Task::Test(vms) => return test::all(&layout, &vms),
         Task::Witness => return test::witnesses_only(&layout),
+        Task::Bench(options) => bench::run(&layout, &options)?,
         Task::TestVm(vms) => return test::vms_only(&layout, &vms),
     }
     Ok(ExitCode::SUCCESS)
