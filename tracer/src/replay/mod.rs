@@ -287,7 +287,7 @@ mod tests {
                     parent_start_time_ns: 4,
                     exec_mm: 5,
                     mm: 6,
-                    mm_totals: Totals { copies: 7, reuses: 8, zero_upgrades: 9, bytes: 10 },
+                    mm_totals: Totals { copies: 7, reuses: 8, bytes: 9, unshared_bytes: 10 },
                     clone_flags: 2,
                     parent_tgid: 3,
                     reserved: 0,
