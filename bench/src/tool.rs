@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -139,6 +139,13 @@ impl Tool {
         let errors = place.folder.join("errors");
         let mut command = self.command(place, &output)?;
         command.stdin(Stdio::null()).stderr(File::create(&errors)?);
+        // SAFETY: one system call without effect on memory. A session that is killed leaves no tool behind.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
         let mut child = Guard(command.spawn().with_context(|| format!("{:?}", command.get_program()))?);
         let end = Instant::now() + LIMIT;
         let said = || fs::read_to_string(&errors).unwrap_or_default();
