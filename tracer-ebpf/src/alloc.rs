@@ -99,7 +99,8 @@ fn allocated(page: u64, zeroed: bool) {
         // SAFETY: a map value; only its own thread works on it.
         let t = unsafe { &mut *state };
         if t.is_inside(task) {
-            if !t.was_present() && t.allocated == 0 && t.allocated_zeroed == 0 {
+            // A zeroed page is a first touch: nothing to look up.
+            if !zeroed && !t.was_present() && t.allocated == 0 {
                 let entry = t.walk(control, Some(mm));
                 t.entry = entry.value;
                 t.level = entry.level;
