@@ -21,6 +21,8 @@ const REWRITTEN: [usize; 3] = [0, 10_000, KEYS];
 const VALUE: usize = 3_500;
 /// Of ten keys one is saved slowly (`rdb-key-save-delay`), so that the child can be stopped in time.
 const DELAY: &str = "-10";
+/// Memory that the server gives back to the kernel is the child's alone from then on: private, but never copied.
+const MALLOC: &str = "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1";
 /// Most pages by which the two may differ, or this part of them.
 const PAGES_ALLOWED: u64 = 64;
 const PERCENT_ALLOWED: u64 = 1;
@@ -42,6 +44,7 @@ pub(crate) fn witness(report: &mut Report) -> Result<()> {
     words.push(socket.clone().into());
     words.extend(["--save", "", "--daemonize", "no", "--rdb-key-save-delay", DELAY, "--dir"].map(Into::into));
     words.push(folder.path().into());
+    words.splice(0..0, ["env".into(), MALLOC.into()]);
     let mut trace = Trace::start(folder.path(), words.iter().map(OsString::as_os_str))?;
     let mut client = wait_for("Redis", LIMIT, || {
         trace.still_runs()?;

@@ -27,7 +27,8 @@ impl Report {
 
     /// A witness that could not be asked although it should be there.
     pub(crate) fn failed(&mut self, what: impl Into<String>, error: &anyhow::Error) {
-        self.rows.push(Row::Failed { what: what.into(), why: format!("{error:#}") });
+        self.rows
+            .push(Row::Failed { what: what.into(), why: format!("{error:#}").trim().replace('\n', " ") });
     }
 
     /// True when something was compared and nothing differs or failed.
