@@ -1,9 +1,13 @@
 //! What this machine has and is set to.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Seek as _, SeekFrom},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::{harness::in_vm, workload::sys::text};
 
 /// A setting of the kernel's that has its old value again when this is dropped.
 pub(crate) struct Setting {
@@ -51,7 +55,7 @@ pub(crate) fn release() -> io::Result<(u32, u32)> {
 
 /// Whether the files at `path` are on a disk, or only in memory.
 pub(crate) fn is_on_disk(path: &Path) -> io::Result<bool> {
-    let path = crate::workload::sys::text(path);
+    let path = text(path);
     // SAFETY: plain data, written by the call.
     let kind = unsafe {
         let mut about: libc::statfs = std::mem::zeroed();
@@ -63,4 +67,57 @@ pub(crate) fn is_on_disk(path: &Path) -> io::Result<bool> {
     /// RAMFS_MAGIC (include/uapi/linux/magic.h).
     const RAMFS: libc::__fsword_t = 0x8584_58f6;
     Ok(kind != libc::TMPFS_MAGIC && kind != RAMFS)
+}
+
+/// A disk in memory of a virtual machine, and so ours to overwrite.
+pub(crate) fn disk(number: u32) -> Option<PathBuf> {
+    Some(PathBuf::from(format!("/dev/ram{number}"))).filter(|path| in_vm() && path.exists())
+}
+
+/// Swap space.
+pub(crate) struct Swap {
+    /// Not the machine's own: there is none any more when this is dropped.
+    ours: Option<PathBuf>,
+}
+
+impl Swap {
+    /// The machine's own, or ours; nothing if there is neither.
+    pub(crate) fn on() -> io::Result<Option<Self>> {
+        if fs::read_to_string("/proc/swaps")?.lines().count() > 1 {
+            return Ok(Some(Self { ours: None }));
+        }
+        let Some(path) = disk(0) else { return Ok(None) };
+        format(&path)?;
+        // SAFETY: a NUL-terminated path.
+        match unsafe { libc::swapon(text(&path).as_ptr(), 0) } {
+            0 => Ok(Some(Self { ours: Some(path) })),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        let Some(path) = &self.ours else { return };
+        // SAFETY: as in `on`.
+        if unsafe { libc::swapoff(text(path).as_ptr()) } != 0 {
+            eprintln!("tracer-live: swapoff {}: {}", path.display(), io::Error::last_os_error());
+        }
+    }
+}
+
+/// Writes what `mkswap` would: `union swap_header` (include/linux/swap.h) in the first page.
+fn format(path: &Path) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    const VERSION_AT: usize = 1024;
+    const MAGIC: &[u8] = b"SWAPSPACE2";
+    let mut disk = OpenOptions::new().read(true).write(true).open(path)?;
+    let pages = disk.seek(SeekFrom::End(0))? / PAGE as u64;
+    let last = u32::try_from(pages - 1).map_err(io::Error::other)?;
+    let mut page = [0; PAGE];
+    page[VERSION_AT..VERSION_AT + 4].copy_from_slice(&1_u32.to_le_bytes());
+    page[VERSION_AT + 4..VERSION_AT + 8].copy_from_slice(&last.to_le_bytes());
+    page[PAGE - MAGIC.len()..].copy_from_slice(MAGIC);
+    disk.write_all_at(&page, 0)?;
+    disk.sync_all()
 }

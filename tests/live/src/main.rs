@@ -7,6 +7,7 @@ mod cases;
 mod check;
 mod harness;
 mod init;
+mod kprobe;
 mod machine;
 mod stream;
 mod temp;

@@ -10,6 +10,7 @@ mod life;
 mod lockdown;
 mod progress;
 mod storm;
+mod stress;
 mod tree;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -38,6 +39,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         filters::all(),
         cgroup::all(),
         storm::all(),
+        stress::all(),
         // The last one: it cannot be taken back.
         lockdown::all(),
     ];

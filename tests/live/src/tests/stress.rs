@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use libtest_mimic::{Failed, Trial};
 
-use super::{cow::swap::Swap, trial};
+use super::trial;
 use crate::{
     cases,
     check::{Check, Outcome},
     harness::{Plan, Run},
     kprobe::{Call, NewPages},
+    machine::Swap,
     stream::number,
     temp::TempDir,
 };

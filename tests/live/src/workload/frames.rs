@@ -17,6 +17,9 @@ impl Entry {
     const fn is_present(self) -> bool {
         self.0 & 1 << 63 != 0
     }
+    const fn is_swapped(self) -> bool {
+        self.0 & 1 << 62 != 0
+    }
     /// Of a file or of shared memory.
     const fn is_file(self) -> bool {
         self.0 & 1 << 61 != 0
@@ -89,6 +92,11 @@ impl Frames {
             count += i32::from(new);
         }
         count
+    }
+
+    /// How many pages were swapped out.
+    pub(crate) fn swapped(&self) -> usize {
+        (0..self.pages).filter(|&index| self.entry(0, index).is_swapped()).count()
     }
 
     /// Whether all pages have this frame.

@@ -42,6 +42,16 @@ impl Buffer {
         Self { start: new_mapping(pages, flags, fd), pages, spare: spare() }
     }
 
+    /// Memory of the caller's that has so many whole pages from the first page boundary on.
+    ///
+    /// # Safety
+    /// It is private, writable, and nobody else's as long as the buffer is used.
+    pub(crate) unsafe fn within(memory: *mut u8, pages: usize) -> Self {
+        // SAFETY: the caller's memory has a page boundary.
+        let start = unsafe { memory.add(memory.align_offset(PAGE)) };
+        Self { start, pages, spare: spare() }
+    }
+
     /// `count` huge pages that are transparent: the kernel may make them of private anonymous memory.
     pub(crate) fn transparent(count: usize) -> Self {
         // One more, to begin at a multiple.
@@ -95,7 +105,12 @@ impl Buffer {
 
     /// Reads each page.
     pub(crate) fn read(&self) {
-        for index in 0..self.pages {
+        self.read_some(self.pages);
+    }
+
+    /// Reads the first `count` pages.
+    pub(crate) fn read_some(&self, count: usize) {
+        for index in 0..count {
             // SAFETY: inside the mapping.
             unsafe { self.page(index).read_volatile() };
         }
@@ -119,11 +134,24 @@ impl Buffer {
         }
     }
 
+    /// Asks the kernel to swap the pages out; it may leave some.
+    pub(crate) fn swap_out(&self) {
+        // SAFETY: a mapping of ours.
+        must("MADV_PAGEOUT", unsafe { libc::madvise(self.start.cast(), self.bytes(), libc::MADV_PAGEOUT) });
+    }
+
     /// Changes its protection.
     pub(crate) fn protect(&self, protection: i32) {
         // SAFETY: a mapping of ours.
         must("mprotect", unsafe { libc::mprotect(self.start.cast(), self.bytes(), protection) });
     }
+}
+
+/// Private anonymous memory with all of its pages written.
+pub(crate) fn filled(pages: usize) -> Buffer {
+    let buffer = Buffer::anonymous(pages);
+    buffer.write(0, pages);
+    buffer
 }
 
 /// Empties the CPU's list of pages to be put on the LRU, without touching private memory, as `mlock` does first of all.

@@ -11,6 +11,7 @@ mod frames;
 mod life;
 mod memory;
 mod progress;
+mod stress;
 pub(crate) mod sys;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -44,7 +45,8 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let known = life::run(name, rest, &mut facts)
         || ends::run(name, rest, &mut facts)
         || cow::run(name, rest, &mut facts)
-        || progress::run(name, rest, &mut facts);
+        || progress::run(name, rest, &mut facts)
+        || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();
     ExitCode::SUCCESS

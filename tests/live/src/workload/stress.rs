@@ -5,7 +5,7 @@
 use std::{ffi::OsString, ptr};
 
 use super::{
-    memory::Buffer,
+    memory::{Buffer, HUGE, PAGE, filled},
     number,
     sys::{self, Args, must, text},
 };
@@ -18,8 +18,6 @@ const FILE_PAGES: usize = 64;
 const WIDTH: usize = 4;
 /// Pages of the buffer that does not fit: several processes have their own copy in the end.
 const LARGE: usize = 4096;
-const PAGE: usize = 4096;
-const HUGE: usize = 2 << 20;
 
 /// Runs `name` if it is one of these.
 pub(crate) fn run(name: &str, args: &[OsString]) -> bool {
@@ -59,12 +57,6 @@ fn round(program: &OsString, file: &OsString) {
     zero_pages();
     kernel_writes();
     reuses();
-}
-
-fn filled(pages: usize) -> Buffer {
-    let buffer = Buffer::anonymous(pages);
-    buffer.write(0, pages);
-    buffer
 }
 
 /// Threads write the same pages at the same time.
@@ -108,7 +100,7 @@ fn tree() {
 
 /// Huge pages, which are split when parent and child write.
 fn huge() {
-    const BYTES: usize = 3 * HUGE;
+    const BYTES: usize = 3 * HUGE * PAGE;
     // SAFETY: a new mapping.
     let start = unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;

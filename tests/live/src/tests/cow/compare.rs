@@ -57,16 +57,22 @@ pub(super) fn copies(k: i64, mode: &str, page: &str) -> Difference {
     let (by_page, by_region) = match page {
         "anon" => ("/tracer/cow/by_page/anon", "/tracer/cow/by_region/anon"),
         "ksm" => ("/tracer/cow/by_page/ksm", "/tracer/cow/by_region/anon"),
+        "swap" => ("/tracer/cow/by_page/swap", "/tracer/cow/by_region/anon"),
         "file" => ("/tracer/cow/by_page/file", "/tracer/cow/by_region/file"),
         _ => ("/tracer/cow/by_page/file_first", "/tracer/cow/by_region/file"),
     };
-    vec![
-        ("/tracer/cow/copies", k),
-        ("/tracer/cow/bytes", k * PAGE_BYTES),
-        (if mode == "user" { "/tracer/cow/by/user" } else { "/tracer/cow/by/kernel" }, k),
-        (by_page, k),
-        (by_region, k),
-    ]
+    let by = if mode == "user" { "/tracer/cow/by/user" } else { "/tracer/cow/by/kernel" };
+    [copied(k, by), vec![(by_page, k), (by_region, k)]].concat()
+}
+
+/// `k` pages of anonymous memory more were copied in the program's heap, stack or data.
+pub(super) fn copies_in(k: i64, by_region: &'static str) -> Difference {
+    [copied(k, "/tracer/cow/by/user"), vec![("/tracer/cow/by_page/anon", k), (by_region, k)]].concat()
+}
+
+/// `k` pages more were copied, `by` whom says the name of a counter.
+pub(super) fn copied(k: i64, by: &'static str) -> Difference {
+    vec![("/tracer/cow/copies", k), ("/tracer/cow/bytes", k * PAGE_BYTES), (by, k)]
 }
 
 /// The parent copied `k` pages more because of this child.
@@ -111,7 +117,14 @@ const NAMES: &[(&str, &str)] = &[
     ("/tracer/cow/by_page/ksm", "ksm"),
     ("/tracer/cow/by_page/file", "file"),
     ("/tracer/cow/by_page/file_first", "file on first touch"),
+    ("/tracer/cow/by_page/swap", "swap"),
     ("/tracer/cow/by_page/huge", "huge"),
+    ("/tracer/cow/by_region/heap", "in the heap"),
+    ("/tracer/cow/by_region/stack", "in the stack"),
+    ("/tracer/cow/by_region/data", "in the data"),
+    ("/tracer/cow/by/gup", "gup"),
+    ("/tracer/cow/by/eager", "eager"),
+    ("/tracer/cow/by/remote_candidates", "remote candidates"),
     ("/tracer/cow/reuses", "reuses"),
     ("/tracer/cow/huge_reuses", "of huge pages"),
     ("/tracer/cow/zero_upgrades", "zero upgrades"),

@@ -5,7 +5,12 @@ mod needs;
 mod programs;
 mod table;
 
-use std::{fs::File, io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
@@ -15,7 +20,7 @@ use crate::{
     cases,
     check::Check,
     harness::{Plan, Run, in_vm},
-    init,
+    init, machine,
     stream::number,
     workload::PAGES,
 };
@@ -54,8 +59,8 @@ impl Case {
     /// Runs the workload with k = 0 and with each of the steps, each in a process of its own.
     fn run(&self) -> Result<Completion, Failed> {
         // Held until the end.
-        let _settings = match (self.needs)()? {
-            Need::Met(settings) => settings,
+        let _held = match (self.needs)()? {
+            Need::Met(held) => held,
             Need::Missing(why) => {
                 cases::tell(self.name, &why, "-");
                 return Ok(Completion::ignored_with(why));
@@ -117,10 +122,15 @@ fn run(name: &str, words: impl IntoIterator<Item = String>) -> Result<Run, Faile
 
 /// A file with some pages more than are mapped.
 fn data(plan: &Plan, name: &str) -> Result<PathBuf, Failed> {
-    // Only a shared mapping of a real file is told of the first write to each page. In a virtual machine the directory
-    // is shared memory.
-    let real = name.starts_with("cow-shared") && in_vm();
-    let path = if real { init::RAM.into() } else { plan.dir.path().to_path_buf() }.join("data");
+    // In a virtual machine the directory is shared memory.
+    let place = match in_vm() {
+        // Files there know no direct I/O.
+        true if name.starts_with("cow-direct") => machine::disk(1),
+        // Only a shared mapping of a real file is told of the first write to each page.
+        true if name.starts_with("cow-shared") => Some(Path::new(init::RAM).join("data")),
+        _ => None,
+    };
+    let path = place.unwrap_or_else(|| plan.dir.file("data"));
     let mut file = File::create(&path)?;
     for _ in 0..PAGES + 8 {
         // One page at a time, so that the kernel keeps them in single pages and maps one for a fault.

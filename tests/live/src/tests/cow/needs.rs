@@ -1,16 +1,18 @@
 //! What a case needs of the machine.
 
+use std::{any::Any, io};
+
 use libtest_mimic::Failed;
 
 use crate::{
-    machine::{Setting, is_on_disk, read},
+    machine::{self, Setting, Swap, is_on_disk, read, release},
     workload::has_soft_dirty,
 };
 
 /// Whether a case can be made here.
 pub(super) enum Need {
-    /// With these settings until it is over.
-    Met(Vec<Setting>),
+    /// With these until it is over: each undoes itself when it is dropped.
+    Met(Vec<Box<dyn Any>>),
     /// No, for this reason.
     Missing(String),
 }
@@ -18,6 +20,12 @@ pub(super) enum Need {
 impl Need {
     fn missing(why: &str) -> Self {
         Self::Missing(why.to_owned())
+    }
+
+    fn settings(settings: impl IntoIterator<Item = io::Result<Setting>>) -> Result<Self, Failed> {
+        let held =
+            settings.into_iter().map(|setting| setting.map(|setting| Box::new(setting) as Box<dyn Any>));
+        Ok(Self::Met(held.collect::<Result<_, _>>()?))
     }
 }
 
@@ -39,7 +47,7 @@ const TRANSPARENT: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 pub(super) fn transparent() -> Result<Need, Failed> {
     match read(TRANSPARENT) {
         Err(_) => Ok(Need::missing("the kernel has no transparent huge pages")),
-        Ok(_) => Ok(Need::Met(vec![Setting::set(TRANSPARENT, "madvise")?])),
+        Ok(_) => Need::settings([Setting::set(TRANSPARENT, "madvise")]),
     }
 }
 
@@ -47,7 +55,7 @@ pub(super) fn transparent() -> Result<Need, Failed> {
 pub(super) fn transparent_zero() -> Result<Need, Failed> {
     let mut need = transparent()?;
     if let Need::Met(settings) = &mut need {
-        settings.push(Setting::set("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1")?);
+        settings.push(Box::new(Setting::set("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1")?));
     }
     Ok(need)
 }
@@ -65,7 +73,7 @@ pub(super) fn hugetlb() -> Result<Need, Failed> {
     if have.parse::<u64>()? < want {
         return Err(format!("memory for {have} huge pages only, not {want}").into());
     }
-    Ok(Need::Met(vec![setting]))
+    Ok(Need::Met(vec![Box::new(setting)]))
 }
 
 /// KSM, fast once the workload starts it.
@@ -76,8 +84,7 @@ fn ksm(zero_pages: &str) -> Result<Need, Failed> {
     }
     let values =
         [("run", "0"), ("use_zero_pages", zero_pages), ("pages_to_scan", "20000"), ("sleep_millisecs", "1")];
-    let settings = values.map(|(name, value)| Setting::set(&format!("{DIR}/{name}"), value));
-    Ok(Need::Met(settings.into_iter().collect::<Result<_, _>>()?))
+    Need::settings(values.map(|(name, value)| Setting::set(&format!("{DIR}/{name}"), value)))
 }
 
 /// KSM.
@@ -108,4 +115,33 @@ pub(super) fn userfaultfd() -> Result<Need, Failed> {
         true => nothing(),
         false => Ok(Need::missing("the kernel has no userfaultfd")),
     }
+}
+
+/// A file that knows direct I/O: those in memory do not.
+pub(super) fn direct() -> Result<Need, Failed> {
+    if machine::disk(1).is_some() { nothing() } else { disk() }
+}
+
+pub(super) fn populate() -> Result<Need, Failed> {
+    match release()? < (5, 14) {
+        true => Ok(Need::missing("new in Linux 5.14")),
+        false => nothing(),
+    }
+}
+
+pub(super) fn io_uring() -> Result<Need, Failed> {
+    // SAFETY: without parameters the call fails: with EFAULT if it is there and allowed.
+    unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()) };
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EFAULT) => nothing(),
+        _ => Ok(Need::Missing(format!("no io_uring here: {error}"))),
+    }
+}
+
+pub(super) fn swap() -> Result<Need, Failed> {
+    Ok(match Swap::on()? {
+        Some(swap) => Need::Met(vec![Box::new(swap)]),
+        None => Need::missing("no swap here"),
+    })
 }

@@ -11,8 +11,11 @@ mod file;
 mod huge;
 mod look;
 mod merge;
+mod pins;
 mod protect;
+mod region;
 mod share;
+mod swap;
 
 use std::ffi::{CString, OsString};
 
@@ -22,7 +25,7 @@ use super::{
     board::Board,
     facts::{Facts, Process},
     frames::Frames,
-    memory::{self, Buffer},
+    memory::{self, Buffer, filled},
     sys::{self, Args, must, text},
 };
 
@@ -85,6 +88,21 @@ fn find(name: &str) -> Option<(Body, Child)> {
         "cow-soft-dirty" => protect::soft_dirty,
         "cow-beside-writes" => protect::beside_writes,
         "cow-beside-unmaps" => protect::beside_unmaps,
+        "cow-ptrace" => pins::poked,
+        "cow-proc-mem" => pins::written_by_proc,
+        "cow-process-vm" => pins::written_by_call,
+        "cow-direct-read" => pins::direct_read,
+        "cow-direct-write" => pins::direct_write,
+        "cow-mlock" => pins::locked,
+        "cow-populate" => pins::populated,
+        "cow-register" => pins::registered,
+        "cow-fork-pinned" => pins::fork_of_pinned,
+        "cow-swapped" => swap::swapped,
+        "cow-swap-read-by-parent" => swap::read_by_parent,
+        "cow-swap-read-by-child" => swap::read_by_child,
+        "cow-heap" => region::heap,
+        "cow-stack" => region::stack,
+        "cow-data" => region::data,
         _ => return None,
     };
     Some((body, FORK))
@@ -233,11 +251,4 @@ impl Gate {
         // SAFETY: one byte of the scratch area.
         must("read", unsafe { libc::read(self.read, self.board.scratch().cast(), 1) });
     }
-}
-
-/// Memory with all of its pages written.
-fn filled(pages: usize) -> Buffer {
-    let buffer = Buffer::anonymous(pages);
-    buffer.write(0, pages);
-    buffer
 }

@@ -1,36 +1,14 @@
 //! Pages that the kernel writes or pins without a fault of the process: for another process, for direct I/O,
 //! for `mlock`, for io_uring; and forks of pinned pages.
 
-use std::{
-    ffi::{CStr, OsString},
-    ptr,
+use std::{ffi::CStr, ptr};
+
+use super::{Case, PAGES, filled};
+use crate::workload::{
+    frames::Frames,
+    memory::{Buffer, PAGE},
+    sys::{self, must, text},
 };
-
-use super::{
-    super::{
-        memory::{Buffer, Frames},
-        sys::{self, must, text},
-    },
-    Body, Case, PAGES, TRUTH, filled,
-};
-
-const PAGE: usize = 4096;
-
-/// The case of that name.
-pub(super) fn body(name: &str) -> Option<Body> {
-    Some(match name {
-        "cow-ptrace" => poked,
-        "cow-proc-mem" => written_by_proc,
-        "cow-process-vm" => written_by_call,
-        "cow-direct-read" => direct_read,
-        "cow-direct-write" => direct_write,
-        "cow-mlock" => locked,
-        "cow-populate" => populated,
-        "cow-register" => registered,
-        "cow-fork-pinned" => fork_of_pinned,
-        _ => return None,
-    })
-}
 
 /// The parent writes into pages of the child that both share: `write` gets the child and the pages.
 fn written_by_parent(case: &Case, write: impl FnOnce(i32, Buffer)) {
@@ -40,7 +18,7 @@ fn written_by_parent(case: &Case, write: impl FnOnce(i32, Buffer)) {
         let frames = Frames::before(case.board, buffer);
         lives.open();
         end.pass();
-        case.board.set(TRUTH, frames.changed());
+        case.count(frames.changed());
     });
     lives.pass();
     write(child, buffer);
@@ -49,7 +27,7 @@ fn written_by_parent(case: &Case, write: impl FnOnce(i32, Buffer)) {
 }
 
 /// `PTRACE_POKEDATA`, a word a page.
-fn poked(case: &Case, _: &[OsString]) {
+pub(super) fn poked(case: &Case) {
     written_by_parent(case, |child, buffer| {
         let none = ptr::null_mut::<libc::c_void>();
         // SAFETY: a child that waits; its memory has the buffer at the same address.
@@ -66,7 +44,7 @@ fn poked(case: &Case, _: &[OsString]) {
 }
 
 /// `pwrite(2)` to `/proc/PID/mem`, a word a page.
-fn written_by_proc(case: &Case, _: &[OsString]) {
+pub(super) fn written_by_proc(case: &Case) {
     written_by_parent(case, |child, buffer| {
         let path = text(format!("/proc/{child}/mem"));
         let memory = open(&path, libc::O_WRONLY);
@@ -80,7 +58,7 @@ fn written_by_proc(case: &Case, _: &[OsString]) {
 }
 
 /// `process_vm_writev(2)`, all pages in one call.
-fn written_by_call(case: &Case, _: &[OsString]) {
+pub(super) fn written_by_call(case: &Case) {
     const MOST: usize = 8 * PAGE;
     written_by_parent(case, |child, buffer| {
         for first in (0..case.k).step_by(MOST / PAGE) {
@@ -101,7 +79,7 @@ fn pinned_by_child(case: &Case, pin: impl FnOnce(Buffer)) {
         let frames = Frames::before(case.board, buffer);
         pin(buffer);
         buffer.settle();
-        case.board.set(TRUTH, frames.changed());
+        case.count(frames.changed());
     }));
 }
 
@@ -111,10 +89,9 @@ fn open(path: &CStr, flags: i32) -> i32 {
 }
 
 /// `O_DIRECT`, from a file into the pages.
-fn direct_read(case: &Case, args: &[OsString]) {
-    let path = text(&args[0]);
+pub(super) fn direct_read(case: &Case) {
     pinned_by_child(case, |buffer| {
-        let file = open(&path, libc::O_RDONLY | libc::O_DIRECT);
+        let file = open(&case.file, libc::O_RDONLY | libc::O_DIRECT);
         for index in 0..case.k {
             // SAFETY: a page of the buffer.
             let done =
@@ -125,10 +102,9 @@ fn direct_read(case: &Case, args: &[OsString]) {
 }
 
 /// `O_DIRECT`, from the pages into a file.
-fn direct_write(case: &Case, args: &[OsString]) {
-    let path = text(&args[0]);
+pub(super) fn direct_write(case: &Case) {
     pinned_by_child(case, |buffer| {
-        let file = open(&path, libc::O_WRONLY | libc::O_DIRECT);
+        let file = open(&case.file, libc::O_WRONLY | libc::O_DIRECT);
         for index in 0..case.k {
             // SAFETY: a page of the buffer.
             let done =
@@ -139,7 +115,7 @@ fn direct_write(case: &Case, args: &[OsString]) {
 }
 
 /// `mlock(2)`.
-fn locked(case: &Case, _: &[OsString]) {
+pub(super) fn locked(case: &Case) {
     pinned_by_child(case, |buffer| {
         // SAFETY: pages of the buffer.
         must("mlock", unsafe { libc::mlock(buffer.page(0).cast(), case.k * PAGE) });
@@ -147,7 +123,7 @@ fn locked(case: &Case, _: &[OsString]) {
 }
 
 /// `MADV_POPULATE_WRITE`.
-fn populated(case: &Case, _: &[OsString]) {
+pub(super) fn populated(case: &Case) {
     pinned_by_child(case, |buffer| {
         // SAFETY: pages of the buffer.
         let status =
@@ -157,7 +133,7 @@ fn populated(case: &Case, _: &[OsString]) {
 }
 
 /// Buffers of io_uring.
-fn registered(case: &Case, _: &[OsString]) {
+pub(super) fn registered(case: &Case) {
     pinned_by_child(case, |buffer| register(buffer, case.k));
 }
 
@@ -181,7 +157,7 @@ fn register(buffer: Buffer, count: usize) {
 }
 
 /// A fork while pages are pinned: the child gets copies of these at once.
-fn fork_of_pinned(case: &Case, _: &[OsString]) {
+pub(super) fn fork_of_pinned(case: &Case) {
     let buffer = filled(PAGES);
     register(buffer, case.k);
     let own = Frames::before(case.board, buffer);
@@ -189,5 +165,5 @@ fn fork_of_pinned(case: &Case, _: &[OsString]) {
         Frames::before(case.board, buffer);
     });
     sys::wait(child);
-    case.board.set(TRUTH, own.changed());
+    case.count(own.changed());
 }

@@ -1,37 +1,26 @@
 //! Pages that were swapped out, then shared by a fork, then written by the child.
 
-use std::ffi::OsString;
-
-use super::{
-    super::{
-        memory::{Buffer, Frames},
-        sys::{self, must},
-    },
-    Body, Case, PAGES, TRUTH, filled,
+use super::{Case, PAGES, filled};
+use crate::workload::{
+    frames::Frames,
+    memory::Buffer,
+    sys::{self, must},
 };
 
-/// The case of that name.
-pub(super) fn body(name: &str) -> Option<Body> {
-    Some(match name {
-        "cow-swapped" => swapped,
-        "cow-swap-read-by-parent" => read_by_parent,
-        "cow-swap-read-by-child" => read_by_child,
-        _ => return None,
-    })
-}
-
 /// Memory whose pages were all written and swapped out.
-fn swapped_out() -> Buffer {
+fn swapped_out(case: &Case) -> Buffer {
     const TRIES: usize = 50;
     let buffer = filled(PAGES);
+    let mut swapped = 0;
     for _ in 0..TRIES {
         buffer.swap_out();
-        if buffer.swapped() == PAGES {
+        swapped = Frames::before(case.board, buffer).swapped();
+        if swapped == PAGES {
             return buffer;
         }
         sys::pause_ms(20);
     }
-    panic!("{} of {PAGES} pages were swapped out", buffer.swapped());
+    panic!("{swapped} of {PAGES} pages were swapped out");
 }
 
 /// Faults of the caller that had to wait for a disk.
@@ -47,8 +36,8 @@ fn major_faults() -> i64 {
 /// The child reads each page back and has it copied, as the parent's is the same.
 ///
 /// The truth: the parent's pages come from memory then, so the child had read them, and it has others.
-fn swapped(case: &Case, _: &[OsString]) {
-    let buffer = swapped_out();
+pub(super) fn swapped(case: &Case) {
+    let buffer = swapped_out(case);
     let own = Frames::before(case.board, buffer);
     let (written, end) = (case.gate(), case.gate());
     let child = case.fork(0, || {
@@ -62,14 +51,14 @@ fn swapped(case: &Case, _: &[OsString]) {
     let before = major_faults();
     buffer.read_some(case.k);
     assert_eq!(major_faults(), before, "pages that the child had read were read again");
-    case.board.set(TRUTH, own.changed());
+    case.count(own.changed());
     end.open();
     sys::wait(child);
 }
 
 /// The parent has read the pages back: the child finds each in memory, and it is copied.
-fn read_by_parent(case: &Case, _: &[OsString]) {
-    let buffer = swapped_out();
+pub(super) fn read_by_parent(case: &Case) {
+    let buffer = swapped_out(case);
     let (lives, end) = (case.gate(), case.gate());
     let (own, read) = (Frames::before(case.board, buffer), case.gate());
     let child = case.fork(0, || {
@@ -87,14 +76,14 @@ fn read_by_parent(case: &Case, _: &[OsString]) {
     buffer.read_some(case.k);
     read.open();
     lives.pass();
-    case.board.set(TRUTH, own.changed());
+    case.count(own.changed());
     end.open();
     sys::wait(child);
 }
 
 /// The child has read the pages back before it writes: they are present, and in the swap cache for the parent.
-fn read_by_child(case: &Case, _: &[OsString]) {
-    let buffer = swapped_out();
+pub(super) fn read_by_child(case: &Case) {
+    let buffer = swapped_out(case);
     sys::wait(case.fork(0, || {
         buffer.read();
         case.write(buffer, 0);

@@ -2,10 +2,13 @@
 
 mod file;
 mod memory;
+mod pins;
 mod protect;
+mod region;
+mod swap;
 
 use super::{Case, needs};
-use crate::workload::PAGES;
+use crate::{machine, workload::PAGES};
 
 /// How many of the pages are written.
 const STEPS: &[i64] = &[1, 17, PAGES as i64];
@@ -28,5 +31,10 @@ const CASE: Case = Case {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Case> {
-    [memory::ALL, file::ALL, protect::ALL].into_iter().flatten()
+    [memory::ALL, file::ALL, protect::ALL, pins::ALL, swap::ALL, region::ALL].into_iter().flatten()
+}
+
+/// Whether the kernel is of an earlier version; where that cannot be told, no expectation holds.
+fn is_before(version: (u32, u32)) -> bool {
+    machine::release().expect("the version of the kernel") < version
 }

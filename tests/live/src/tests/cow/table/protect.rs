@@ -1,8 +1,7 @@
 //! Pages that are protected for another reason than a fork, huge pages, and merged ones.
 
-use super::{CASE, REUSES, ZERO};
+use super::{CASE, REUSES, ZERO, is_before};
 use crate::{
-    machine,
     tests::cow::{
         Case,
         compare::{Difference, copies},
@@ -18,11 +17,6 @@ const HUGE_PAGES: i64 = 512;
 const SPLITS: &str = "/tracer/faults/splits";
 const HUGE_REUSES: &str = "/tracer/cow/huge_reuses";
 const HUGE_ZERO: &str = "/tracer/cow/huge_zero_upgrades";
-
-/// Whether the kernel is of an earlier version; where that cannot be told, no expectation holds.
-fn is_before(version: (u32, u32)) -> bool {
-    machine::release().expect("the version of the kernel") < version
-}
 
 /// `k` hugetlb pages more were copied.
 fn huge_copies(k: i64) -> Difference {
