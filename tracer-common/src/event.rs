@@ -109,7 +109,8 @@ pub struct Fork {
     /// Bytes of page tables built for the child (`mm->pgtables_bytes`); 0 when it shares the memory.
     pub pgtable_bytes: u64,
     /// Anonymous pages that the child got mapped (`mm->rss_stat`); 0 when it shares the memory. From 6.2 the kernel
-    /// keeps this sum per CPU and exact only to a batch: less than 32 pages (or twice the CPUs) on each CPU.
+    /// keeps this sum per CPU and exact only to a batch: less than 32 pages (or twice the CPUs) on each CPU. Above
+    /// `i64::MAX` when it is not known.
     pub anon_pages: u64,
     /// Pages of files, likewise.
     pub file_pages: u64,

@@ -21,11 +21,14 @@ pub struct Settings {
     pub self_tgid: u32,
     /// Non-zero: memory can be read by address (`bpf_probe_read_kernel`, `bpf_probe_read_user`).
     pub can_read: u32,
+    /// Non-zero: `mm_struct.rss_stat` can be read through typed loads. Up to 6.1 it is an array of a typedef,
+    /// which the verifier does not look through.
+    pub typed_rss: u32,
 }
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 28);
+const _: () = assert!(size_of::<Settings>() == 32);
 
 /// [`Control::flags`]: five levels of page tables.
 pub const FIVE_LEVELS: u32 = 1 << 0;

@@ -161,7 +161,7 @@ fn report(child: Task<Typed>) {
                 _ => 0,
             };
             ((*record).anon_pages, (*record).file_pages, (*record).shmem_pages) = match child_mm {
-                Some(mm) if !shares_mm => mm.pages(),
+                Some(mm) if !shares_mm => mm.pages(&raw mut (*record).anon_pages),
                 _ => (0, 0, 0),
             };
             (*record).cgroup_id = bpf_get_current_cgroup_id();

@@ -26,6 +26,7 @@ pub(crate) static SETTINGS: Settings = Settings {
     exit_before_mm: 0,
     self_tgid: 0,
     can_read: 0,
+    typed_rss: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
@@ -331,10 +332,16 @@ impl<P: Pointer> Mm<P> {
     pub(crate) fn pgtable_bytes(self) -> u64 {
         self.0.read(offset!(mm_pgtables_bytes))
     }
-    /// Pages that are mapped: anonymous, of files, of shared memory.
+    /// Pages that are mapped: anonymous, of files, of shared memory; `u64::MAX` when that cannot be read. For
+    /// `through` see [`Pointer::number`].
     #[inline(always)]
-    pub(crate) fn pages(self) -> (u64, u64, u64) {
-        let count = |offset| self.0.read::<u64>(offset);
+    pub(crate) fn pages(self, through: *mut u64) -> (u64, u64, u64) {
+        let count = |offset| {
+            if setting!(typed_rss) != 0 {
+                return self.0.read::<u64>(offset);
+            }
+            read_kernel(self.0.number(through).wrapping_add(u64::from(offset))).unwrap_or(u64::MAX)
+        };
         (count(offset!(mm_anon_pages)), count(offset!(mm_file_pages)), count(offset!(mm_shmem_pages)))
     }
     /// True when `address` is in the heap (brk).

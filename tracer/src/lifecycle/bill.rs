@@ -26,7 +26,7 @@ pub(super) struct Bill {
     /// Another child shared pages with the parent at the same time.
     pub(super) overlapped: bool,
     /// Bytes that it shared with its parent when it was born.
-    shared_bytes: u64,
+    shared_bytes: Option<u64>,
     /// What the parent had copied by then.
     parent_then: Copies,
     /// Set while it shares its parent's pages.
@@ -50,9 +50,9 @@ impl Bill {
     /// what either has unmapped is not known.
     ///
     /// A page that one of the two copies is the other's alone from then on: it leaves the sharing once.
-    pub(super) fn still_shared(&self, parent: &Self, own: Copies) -> u64 {
+    pub(super) fn still_shared(&self, parent: &Self, own: Copies) -> Option<u64> {
         let by_parent = parent.last.since(self.parent_then);
-        self.shared_bytes.saturating_sub(own.plus(by_parent).unshared_bytes)
+        self.shared_bytes.map(|bytes| bytes.saturating_sub(own.plus(by_parent).unshared_bytes))
     }
 }
 
@@ -75,8 +75,8 @@ pub(super) fn charge(table: &mut Table, parent: Key, totals: Copies) {
     }
 }
 
-/// Makes `child` the newest child that shares pages with `parent`: `bytes` of them at first.
-pub(super) fn link(table: &mut Table, parent: Key, child: Key, bytes: u64) {
+/// Makes `child` the newest child that shares pages with `parent`: `bytes` of them at first, if that is known.
+pub(super) fn link(table: &mut Table, parent: Key, child: Key, bytes: Option<u64>) {
     let Some(payer) = table.get_mut(parent) else {
         return;
     };
@@ -167,9 +167,9 @@ mod tests {
         let (mut table, keys) = table(3);
         let [parent, a, b] = keys[..] else { panic!() };
         charge(&mut table, parent, copies(1));
-        link(&mut table, parent, a, 0);
+        link(&mut table, parent, a, None);
         charge(&mut table, parent, copies(3));
-        link(&mut table, parent, b, 0);
+        link(&mut table, parent, b, None);
         unlink(&mut table, b, Some(copies(8)));
         unlink(&mut table, a, Some(copies(9)));
         leave(&mut table, parent, Some(copies(12)));
@@ -187,7 +187,7 @@ mod tests {
         let (mut table, keys) = table(4);
         let [parent, a, b, c] = keys[..] else { panic!() };
         for child in [a, b, c] {
-            link(&mut table, parent, child, 0);
+            link(&mut table, parent, child, None);
         }
         unlink(&mut table, b, Some(copies(1)));
         unlink(&mut table, c, Some(copies(2)));
@@ -200,7 +200,7 @@ mod tests {
     fn totals_that_go_back_charge_nothing() {
         let (mut table, keys) = table(2);
         let [parent, a] = keys[..] else { panic!() };
-        link(&mut table, parent, a, 0);
+        link(&mut table, parent, a, None);
         charge(&mut table, parent, copies(10));
         charge(&mut table, parent, copies(4));
         charge(&mut table, parent, copies(11));
@@ -211,10 +211,10 @@ mod tests {
     fn a_removed_sharer_or_parent_is_no_danger() {
         let (mut table, keys) = table(3);
         let [parent, a, b] = keys[..] else { panic!() };
-        link(&mut table, parent, a, 0);
+        link(&mut table, parent, a, None);
         unlink(&mut table, a, None);
         table.remove(a);
-        link(&mut table, parent, b, 0);
+        link(&mut table, parent, b, None);
         leave(&mut table, parent, None);
         table.remove(parent);
         unlink(&mut table, b, Some(copies(1)));
@@ -226,10 +226,10 @@ mod tests {
         let (mut table, keys) = table(2);
         let [parent, a] = keys[..] else { panic!() };
         charge(&mut table, parent, copies(5));
-        link(&mut table, parent, a, 100 * 4096);
+        link(&mut table, parent, a, Some(100 * 4096));
         let shared = |table: &Table, own: u64| {
             let bill = |key| table.get(key).unwrap().bill;
-            bill(a).still_shared(&bill(parent), copies(own)) / 4096
+            bill(a).still_shared(&bill(parent), copies(own)).unwrap() / 4096
         };
         assert_eq!(shared(&table, 0), 100);
         charge(&mut table, parent, copies(15));

@@ -38,11 +38,15 @@ fn kind(clone_flags: u64, syscall: Option<u32>) -> ForkKind {
     }
 }
 
-/// Anonymous pages that parent and child share after the fork: not those that it copied.
-fn shared_pages(fork: &Fork) -> u64 {
-    // A sum that the kernel keeps per CPU can be below zero for a moment.
-    let pages = if fork.anon_pages > i64::MAX as u64 { 0 } else { fork.anon_pages };
-    pages.saturating_sub(fork.eager_copies)
+/// Bytes of a number of pages, unless it is unknown. A sum that the kernel keeps per CPU can be below zero for a
+/// moment, which is no better.
+fn bytes(pages: u64) -> Option<u64> {
+    i64::try_from(pages).ok().map(|_| pages.saturating_mul(PAGE_BYTES))
+}
+
+/// Anonymous memory that parent and child share after the fork: not the pages that it copied.
+fn shared_anon_bytes(fork: &Fork) -> Option<u64> {
+    bytes(fork.anon_pages)?.checked_sub(bytes(fork.eager_copies)?)
 }
 
 impl Lifecycle {
@@ -106,9 +110,9 @@ impl Lifecycle {
             syscall,
             shares_mm: fork.shares_mm != 0,
             pgtable_bytes: fork.pgtable_bytes,
-            shared_anon_bytes: shared_pages(fork).saturating_mul(PAGE_BYTES),
-            shared_file_bytes: fork.file_pages.saturating_mul(PAGE_BYTES),
-            shared_shmem_bytes: fork.shmem_pages.saturating_mul(PAGE_BYTES),
+            shared_anon_bytes: shared_anon_bytes(fork),
+            shared_file_bytes: bytes(fork.file_pages),
+            shared_shmem_bytes: bytes(fork.shmem_pages),
             eager_copies: self.config.cow.has_allocations().then_some(fork.eager_copies),
         };
         let inherited =
@@ -160,8 +164,7 @@ impl Lifecycle {
                 .is_some_and(|process| fork.shares_mm == 0 && process.execs == 0 && !process.has_ended());
             let parent_lives = self.table.get(parent).is_some_and(|p| !p.has_ended());
             if shares && parent_lives {
-                let bytes = shared_pages(fork).saturating_mul(PAGE_BYTES);
-                bill::link(&mut self.table, parent, child, bytes);
+                bill::link(&mut self.table, parent, child, shared_anon_bytes(fork));
                 self.expect_progress(child, fork.header.ktime_ns);
             }
         }

@@ -99,13 +99,16 @@ impl Lifecycle {
     /// What a process still shares with its parent, and with its newest child.
     fn shared(&self, process: &Process) -> Shared {
         let get = |key| self.table.get(key);
-        let with = |with: &Process, bytes| SharedWith { bytes, process: self.process_id(with.id) };
+        let with = |with: &Process, bytes: Option<u64>| {
+            bytes.map(|bytes| SharedWith { bytes, process: self.process_id(with.id) })
+        };
         let parent = process.bill.parent().and_then(get);
         let child = process.bill.newest().and_then(get);
         Shared {
             with_parent: parent
-                .map(|parent| with(parent, process.bill.still_shared(&parent.bill, process.copied))),
-            with_child: child.map(|child| with(child, child.bill.still_shared(&process.bill, child.copied))),
+                .and_then(|parent| with(parent, process.bill.still_shared(&parent.bill, process.copied))),
+            with_child: child
+                .and_then(|child| with(child, child.bill.still_shared(&process.bill, child.copied))),
         }
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
         exit_before_mm: u32::from(btf.tracepoint_arguments("sched_process_exit") == Some(2)),
         self_tgid: std::process::id(),
         can_read: u32::from(can_read()),
+        typed_rss: u32::from(btf.member("mm_struct", "rss_stat[0].count").is_some()),
     }
 }
 

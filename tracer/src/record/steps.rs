@@ -80,9 +80,9 @@ pub struct ForkFacts {
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
-    pub shared_anon_bytes: u64,
-    pub shared_file_bytes: u64,
-    pub shared_shmem_bytes: u64,
+    pub shared_anon_bytes: Option<u64>,
+    pub shared_file_bytes: Option<u64>,
+    pub shared_shmem_bytes: Option<u64>,
     pub eager_copies: Option<u64>,
 }
 
