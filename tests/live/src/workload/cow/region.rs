@@ -38,9 +38,12 @@ struct Memory(UnsafeCell<[u8; BYTES]>);
 // SAFETY: only the one thread of a process uses it.
 unsafe impl Sync for Memory {}
 
+/// Initialised: where the rest of the data of a static position-independent program ends, the kernel does not say, as it
+/// puts the heap of one elsewhere.
+#[unsafe(link_section = ".data")]
 static MEMORY: Memory = Memory(UnsafeCell::new([0; BYTES]));
 
-/// Pages of the program's own data.
+/// Pages of the program's own data: copied once from its file, before the fork.
 pub(super) fn data(case: &Case) {
     child_writes(case, MEMORY.0.get().cast());
 }
