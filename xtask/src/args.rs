@@ -17,6 +17,7 @@ Usage: cargo xtask TASK
   clippy                      lint all crates, warnings are errors
   fmt [--check]               format all crates
   test [--no-vm] [VM OPTIONS] all tests; those on this kernel need root
+  test --witness              only the comparison with the counts of Redis and the kernel
   test-vm [VM OPTIONS]        only the tests in virtual machines
 
 VM options:
@@ -38,6 +39,7 @@ pub(crate) enum Task {
     Clippy,
     Fmt { check: bool },
     Test(VmOptions),
+    Witness,
     TestVm(VmOptions),
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Tas
             }
             Task::Fmt { check }
         }
+        "test" if rest == ["--witness"] => return Ok(Task::Witness),
         "test" => return Ok(Task::Test(vm_options(rest, true)?)),
         "test-vm" => return Ok(Task::TestVm(vm_options(rest, false)?)),
         "setup" => Task::Setup,
@@ -140,6 +143,13 @@ mod tests {
         };
         assert!(options.kernels.is_empty());
         assert!(parse_words(&["test-vm", "--no-vm"]).is_err());
+    }
+
+    #[test]
+    fn witnesses_are_heard_alone() {
+        assert_eq!(parse_words(&["test", "--witness"]).unwrap(), Task::Witness);
+        assert!(parse_words(&["test", "--witness", "--no-vm"]).is_err());
+        assert!(parse_words(&["test-vm", "--witness"]).is_err());
     }
 
     #[test]

@@ -25,6 +25,9 @@ const STATIC: &str = "-Ctarget-feature=+crt-static";
 /// The package and program of the tests that need root.
 pub(crate) const LIVE: &str = "tracer-live";
 
+/// The package and program that compares the tracer with counts of others.
+const WITNESS: &str = "tracer-witness";
+
 /// Builds the program that is shipped and returns its path.
 pub(crate) fn build_tracer(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer"])
@@ -34,6 +37,12 @@ pub(crate) fn build_tracer(layout: &Layout) -> Result<PathBuf> {
 pub(crate) fn build_with_live_tests(layout: &Layout) -> Result<PathBuf> {
     build(layout, &["tracer", LIVE])?;
     Ok(layout.static_program(LIVE))
+}
+
+/// Builds the program that is shipped together with the witnesses, and returns the witnesses' path.
+pub(crate) fn build_with_witnesses(layout: &Layout) -> Result<PathBuf> {
+    build(layout, &["tracer", WITNESS])?;
+    Ok(layout.static_program(WITNESS))
 }
 
 /// Builds, then becomes `tracer run`: signals and the exit status are the tracer's.

@@ -69,6 +69,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Fmt { check } => host::fmt(&layout, check)?,
         Task::Test(vms) => return test::all(&layout, &vms),
+        Task::Witness => return test::witnesses_only(&layout),
         Task::TestVm(vms) => return test::vms_only(&layout, &vms),
     }
     Ok(ExitCode::SUCCESS)

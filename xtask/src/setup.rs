@@ -1,6 +1,10 @@
 //! The tools that build the eBPF programs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -40,6 +44,31 @@ pub(crate) fn qemu() -> Result<PathBuf> {
         apt::install(&["qemu-system-x86"], "the tests in virtual machines (or give --no-vm)")?;
     }
     find(PROGRAM).with_context(|| format!("{PROGRAM} is not on PATH"))
+}
+
+/// Redis, for the comparison with its own counts.
+///
+/// Debian's package of the server would start one. Its tools are the same program under another name, so they
+/// are enough: what it is called by decides what it does.
+pub(crate) fn redis(layout: &Layout) -> Result<PathBuf> {
+    const SERVER: &str = "redis-server";
+    const TOOL: &str = "redis-check-rdb";
+    if let Some(server) = find(SERVER) {
+        return Ok(server);
+    }
+    if find(TOOL).is_none() {
+        apt::install(&["redis-tools"], "the comparison with Redis's own counts")?;
+    }
+    let tool = find(TOOL).with_context(|| format!("{TOOL} is not on PATH"))?;
+    let tools = layout.tools();
+    fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
+    let server = tools.join(SERVER);
+    if !server.exists() {
+        // One that leads nowhere is replaced.
+        let _ = fs::remove_file(&server);
+        symlink(&tool, &server).with_context(|| server.display().to_string())?;
+    }
+    Ok(server)
 }
 
 /// The clippy beside the compiler of the eBPF programs.

@@ -13,11 +13,13 @@ use crate::{
     host,
     layout::Layout,
     process::{find, is_root, run, run_within},
-    vm,
+    setup, vm,
 };
 
 /// The live tests on this kernel take seconds; this is for a hang.
 const LIVE_LIMIT: Duration = Duration::from_secs(900);
+/// The witnesses take 15 s, a minute when others work, too; this is for a hang.
+const WITNESS_LIMIT: Duration = Duration::from_secs(300);
 
 /// A finished part of the tests.
 pub(crate) struct Stage {
@@ -44,7 +46,7 @@ impl Stage {
 /// These come last so that the output ends with the closing lines of their runner.
 pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
     let live = host::build_with_live_tests(layout)?;
-    let mut stages = vec![live_tests(layout, vms, &live)];
+    let mut stages = vec![live_tests(layout, vms, &live), witnesses(layout)];
     stages.extend(boot(layout, vms, &live));
     if find("cargo-nextest").is_some() {
         // nextest leaves out the examples in the documentation.
@@ -54,6 +56,13 @@ pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
     }
     print_table(&stages);
     stages.push(Stage::of("tests without root", || pure_tests(layout)));
+    Ok(exit_code(&stages))
+}
+
+/// Only the comparison with the counts of others.
+pub(crate) fn witnesses_only(layout: &Layout) -> Result<ExitCode> {
+    let stages = [witnesses(layout)];
+    print_table(&stages);
     Ok(exit_code(&stages))
 }
 
@@ -79,16 +88,28 @@ fn boot(layout: &Layout, vms: &VmOptions, live: &Path) -> Vec<Stage> {
 }
 
 fn live_tests(layout: &Layout, vms: &VmOptions, live: &Path) -> Stage {
-    const NAME: &str = "tests on this kernel";
-    if !is_root() {
-        eprintln!("xtask: not root: the tests on this kernel are left out");
-        return Stage::new(format!("{NAME} (left out)"), Instant::now(), None);
-    }
-    Stage::of(NAME, || {
+    as_root("tests on this kernel", || {
         let mut command = Command::new(live);
         command.arg("test").args(&vms.tests).env("TRACER_BIN", layout.tracer());
         run_within(&mut command, LIVE_LIMIT)
     })
+}
+
+fn witnesses(layout: &Layout) -> Stage {
+    as_root("witnesses", || {
+        let mut command = Command::new(host::build_with_witnesses(layout)?);
+        command.env("TRACER_BIN", layout.tracer()).env("REDIS_SERVER", setup::redis(layout)?);
+        run_within(&mut command, WITNESS_LIMIT)
+    })
+}
+
+/// A stage that needs root; without, it is left out.
+fn as_root(name: &str, work: impl FnOnce() -> Result<()>) -> Stage {
+    if is_root() {
+        return Stage::of(name, work);
+    }
+    eprintln!("xtask: not root: {name}: left out");
+    Stage::new(format!("{name} (left out)"), Instant::now(), None)
 }
 
 fn pure_tests(layout: &Layout) -> Result<()> {
