@@ -355,7 +355,8 @@ impl<P: Pointer> Mm<P> {
         let bytes = self.0.read::<u64>(offset!(mm_stack_pages)) * PAGE_BYTES;
         address >= self.start_stack().wrapping_sub(bytes)
     }
-    /// True when `address` is in the program's own data, initialised or not: up to the heap, which follows it.
+    /// True when `address` is in the program's own data, initialised or not: up to the heap, if that follows it.
+    /// The end of data that is not initialised is kept nowhere.
     #[inline(always)]
     pub(crate) fn is_data(self, address: u64) -> bool {
         let end = self.0.read::<u64>(offset!(mm_end_data));
