@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::process;
 
 /// A guest that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(1500);
+const LIMIT: Duration = Duration::from_secs(2100);
 
 /// What `/init` prints last, before its exit status.
 const EXIT: &str = "tracer-live: exit ";

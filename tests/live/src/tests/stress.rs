@@ -127,13 +127,15 @@ fn test(id: &str, plan: Plan, least: i64) -> Outcome {
     let seen = copies - eager - huge + upgrades;
     check.that(seen >= least, format!("{copies} copies, {upgrades} upgrades: too few"));
     match probe {
-        Err(error) => cases::tell(id, format!("no probe: {error}"), format!("{copies} copies")),
+        Err(error) => cases::tell(id, format!("no probe: {error}"), "-"),
         Ok(probe) => {
             let calls = of_run(&run, probe.stop()?);
             let count =
                 |callers: &[&str]| -> i64 { callers.iter().filter_map(|caller| calls.get(*caller)).sum() };
             let truth = count(COPIES);
-            cases::tell(id, format!("copies and upgrades {truth}"), format!("{seen}"));
+            // How many there are depends on time, by how many the two differ must not.
+            println!("{id}: the kernel counts {truth} copies and upgrades, tracer {seen}");
+            cases::tell(id, "the kernel's own count", format_args!("{} off", seen - truth));
             check.same(format!("copies and upgrades, and calls of the kernel: {calls:?}"), seen, truth);
             check.same("copies by fork", eager, count(FORK));
         }
