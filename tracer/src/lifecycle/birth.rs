@@ -46,7 +46,7 @@ fn bytes(pages: u64) -> Option<u64> {
 
 /// Anonymous memory that parent and child share after the fork: not the pages that it copied.
 fn shared_anon_bytes(fork: &Fork) -> Option<u64> {
-    bytes(fork.anon_pages)?.checked_sub(bytes(fork.eager_copies)?)
+    Some(bytes(fork.anon_pages)?.saturating_sub(bytes(fork.eager_copies)?))
 }
 
 impl Lifecycle {
