@@ -1,0 +1,159 @@
+//! Typed reads of kernel objects: the only pointer arithmetic on them.
+//!
+//! The offsets come from the running kernel's BTF ([`tracer_common::offsets`]); the verifier checks each
+//! typed load against the same BTF, so a wrong one fails to load instead of reading garbage.
+
+mod mm;
+mod task;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user},
+    programs::BtfTracePointContext,
+};
+use tracer_common::{offsets::Offsets, settings::Settings};
+
+pub(crate) use self::{
+    mm::Mm,
+    task::{Regs, Task},
+};
+
+/// Filled in by the daemon before the load.
+#[unsafe(no_mangle)]
+pub(crate) static OFFSETS: Offsets = Offsets::NONE;
+
+/// Filled in by the daemon before the load.
+#[unsafe(no_mangle)]
+pub(crate) static SETTINGS: Settings = Settings {
+    tree: 0,
+    typed_current: 0,
+    stack_bytes: 0,
+    watermark_bytes: 0,
+    exit_before_mm: 0,
+    self_tgid: 0,
+    can_read: 0,
+    typed_rss: 0,
+};
+
+/// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
+#[inline(always)]
+pub(crate) fn constant(of: *const u32) -> u32 {
+    // SAFETY: the macros below pass fields of initialised statics.
+    unsafe { of.read_volatile() }
+}
+
+/// An offset by its name.
+macro_rules! offset {
+    ($field:ident) => {
+        crate::kernel::constant(&raw const crate::kernel::OFFSETS.$field)
+    };
+}
+
+/// A setting by its name.
+macro_rules! setting {
+    ($field:ident) => {
+        crate::kernel::constant(&raw const crate::kernel::SETTINGS.$field)
+    };
+}
+pub(crate) use {offset, setting};
+
+/// Reads the kernel's memory at an address that the verifier knows nothing of; `None` when that failed, or is
+/// forbidden.
+#[inline(always)]
+pub(crate) fn read_kernel<T>(address: u64) -> Option<T> {
+    if setting!(can_read) == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads the current process's memory; `None` when that failed, or is forbidden.
+#[inline(always)]
+pub(crate) fn read_user<T>(address: u64) -> Option<T> {
+    if setting!(can_read) == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const T) }.ok()
+}
+
+/// How the memory behind a kernel pointer is read.
+pub(crate) trait Pointer: Copy {
+    /// Reads the `T` at `offset`.
+    fn read<T: Copy + Default>(self, offset: u32) -> T;
+    /// The pointer found at `offset`.
+    fn follow(self, offset: u32) -> Self;
+    /// The address, for comparison.
+    fn address(self) -> u64;
+    /// The address as a number. The verifier forbids most arithmetic on a typed pointer; one that was
+    /// written to memory of ours (a map's or a record's) and is read back is a number to it.
+    #[inline(always)]
+    fn number(self, through: *mut u64) -> u64 {
+        // SAFETY: the caller's memory, which nothing else uses at the moment.
+        unsafe {
+            through.write_volatile(self.address());
+            through.read_volatile()
+        }
+    }
+}
+
+/// A pointer whose type the verifier knows: argument of a tp_btf program, or reached from one.
+#[derive(Clone, Copy)]
+pub(crate) struct Typed(*const u8);
+
+impl Pointer for Typed {
+    #[inline(always)]
+    fn read<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: the verifier accepts the load only where the kernel's BTF has such a field; the
+        // kernel makes a fault in it read 0.
+        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+    }
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        // SAFETY: as in `read`.
+        Self(unsafe { self.0.add(offset as usize).cast::<*const u8>().read_volatile() })
+    }
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// A pointer reached from the current task: typed on kernels that have the helpers for it, else read
+/// through `bpf_probe_read_kernel`. The verifier sees only one of the two.
+#[derive(Clone, Copy)]
+pub(crate) struct Reached(*const u8);
+
+impl Pointer for Reached {
+    #[inline(always)]
+    fn read<T: Copy + Default>(self, offset: u32) -> T {
+        if setting!(typed_current) != 0 {
+            return Typed(self.0).read(offset);
+        }
+        read_kernel(self.0 as u64 + u64::from(offset)).unwrap_or_default()
+    }
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        if setting!(typed_current) != 0 {
+            return Self(Typed(self.0).follow(offset).0);
+        }
+        Self(self.read::<u64>(offset) as *const u8)
+    }
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// Argument `n` of a tp_btf program, as a pointer.
+#[inline(always)]
+pub(crate) fn argument(ctx: &BtfTracePointContext, n: usize) -> Typed {
+    Typed(ctx.arg(n))
+}
+
+/// Tgid and tid of the thread that runs the program.
+#[inline(always)]
+pub(crate) fn current_ids() -> (u32, u32) {
+    let both = bpf_get_current_pid_tgid();
+    ((both >> 32) as u32, both as u32)
+}

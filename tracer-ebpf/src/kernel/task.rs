@@ -1,0 +1,201 @@
+//! A thread: what its `task_struct`, its `signal_struct` and its saved registers tell.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
+use tracer_common::event::COMM_BYTES;
+
+use super::{Mm, Pointer, Reached, offset, read_kernel, setting};
+
+/// `struct task_struct`: a thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<P>(pub(crate) P);
+
+impl Task<Reached> {
+    /// The thread that runs the program.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        if setting!(typed_current) != 0 {
+            // SAFETY: no arguments, always valid.
+            return Self(Reached(unsafe { bpf_get_current_task_btf() }.cast_const().cast()));
+        }
+        // SAFETY: no arguments, always valid.
+        Self(Reached(unsafe { bpf_get_current_task() } as *const u8))
+    }
+
+    /// Its registers at its last entry from user mode (`task_pt_regs`).
+    #[inline(always)]
+    pub(crate) fn user_regs(self) -> Regs<Reached> {
+        if setting!(typed_current) != 0 {
+            // SAFETY: the argument is the current task.
+            let regs = unsafe { bpf_task_pt_regs(self.0.0.cast_mut().cast()) };
+            return Regs(Reached(regs as *const u8));
+        }
+        // They lie at the top of the kernel stack (arch/x86/include/asm/processor.h; before FRED, 6.9).
+        let top = self.0.read::<u64>(offset!(task_stack)) + u64::from(setting!(stack_bytes));
+        Regs(Reached((top - u64::from(offset!(regs_size))) as *const u8))
+    }
+
+    /// True in a 32-bit system call, whose numbers are others (TS_COMPAT).
+    #[inline(always)]
+    pub(crate) fn is_compat(self) -> bool {
+        self.0.read::<u32>(offset!(task_thread_status)) & 2 != 0
+    }
+
+    /// True while this thread must not handle faults: the fault will be refused.
+    #[inline(always)]
+    pub(crate) fn faults_disabled(self) -> bool {
+        // bpf_probe_read_kernel raises the count by one for its own read.
+        let own = if setting!(typed_current) != 0 { 0 } else { 1 };
+        self.0.read::<u32>(offset!(task_pagefault_disabled)) > own
+    }
+}
+
+impl<P: Pointer> Task<P> {
+    #[inline(always)]
+    pub(crate) fn tid(self) -> u32 {
+        self.0.read(offset!(task_pid))
+    }
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        self.0.read(offset!(task_tgid))
+    }
+    /// ns of CLOCK_BOOTTIME at which the thread was created.
+    #[inline(always)]
+    pub(crate) fn start_time(self) -> u64 {
+        self.0.read(offset!(task_start_boottime))
+    }
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Self {
+        Self(self.0.follow(offset!(task_group_leader)))
+    }
+    #[inline(always)]
+    pub(crate) fn real_parent(self) -> Self {
+        Self(self.0.follow(offset!(task_real_parent)))
+    }
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> u32 {
+        self.0.read(offset!(task_exit_code))
+    }
+    /// Faults of this thread, without and with I/O.
+    #[inline(always)]
+    pub(crate) fn faults(self) -> (u64, u64) {
+        (self.0.read(offset!(task_min_flt)), self.0.read(offset!(task_maj_flt)))
+    }
+    /// Their sum, which wraps. The kernel adds a fault when it has handled it, get_user_pages' faults too, and
+    /// failed ones never (mm_account_fault() in mm/memory.c, from 5.9): as long as it is the same, no fault has ended.
+    #[inline(always)]
+    pub(crate) fn faults_ended(self) -> u32 {
+        let (minor, major) = self.faults();
+        (minor as u32).wrapping_add(major as u32)
+    }
+    /// True while it reclaims memory, of the machine or of its cgroup, because an allocation of its own found none.
+    #[inline(always)]
+    pub(crate) fn is_reclaiming(self) -> bool {
+        self.0.follow(offset!(task_reclaim_state)).address() != 0
+    }
+    #[inline(always)]
+    pub(crate) fn signal(self) -> Signal<P> {
+        Signal(self.0.follow(offset!(task_signal)))
+    }
+    /// Effective user and group.
+    #[inline(always)]
+    pub(crate) fn ids(self) -> (u32, u32) {
+        let cred = self.0.follow(offset!(task_cred));
+        (cred.read(offset!(cred_euid)), cred.read(offset!(cred_egid)))
+    }
+    /// True while its parent waits until it calls exec or ends (vfork).
+    #[inline(always)]
+    pub(crate) fn blocks_parent(self) -> bool {
+        self.0.follow(offset!(task_vfork_done)).address() != 0
+    }
+    /// `None` for a kernel thread, and for one that has given up its memory.
+    #[inline(always)]
+    pub(crate) fn mm(self) -> Option<Mm<P>> {
+        let mm = self.0.follow(offset!(task_mm));
+        (mm.address() != 0).then_some(Mm(mm))
+    }
+    /// Depth of its pid namespace: 0 is the initial one.
+    #[inline(always)]
+    pub(crate) fn pid_level(self) -> u32 {
+        self.0.follow(offset!(task_thread_pid)).read(offset!(pid_level))
+    }
+    /// True from the beginning of its exit (PF_EXITING).
+    #[inline(always)]
+    pub(crate) fn is_exiting(self) -> bool {
+        self.0.read::<u32>(offset!(task_flags)) & 4 != 0
+    }
+    /// Its pid in its own pid namespace; 0 when it cannot be read. For `through` see [`Pointer::number`].
+    #[inline(always)]
+    pub(crate) fn vpid(self, through: *mut u64) -> u32 {
+        let pid = self.0.follow(offset!(task_thread_pid));
+        let level: u32 = pid.read(offset!(pid_level));
+        if level == 0 {
+            return self.tid();
+        }
+        // An element behind the first of `struct pid.numbers` has no constant offset: no typed load.
+        let at = offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr);
+        read_kernel(pid.number(through).wrapping_add(u64::from(at))).unwrap_or_default()
+    }
+    /// The name. Written as two words: the verifier allows wide loads inside an array member.
+    #[inline(always)]
+    pub(crate) fn comm(self, to: *mut [u8; COMM_BYTES]) {
+        let at = offset!(task_comm);
+        let words = [self.0.read::<u64>(at), self.0.read::<u64>(at + 8)];
+        // SAFETY: the caller's 16 bytes.
+        unsafe { to.cast::<[u64; 2]>().write_unaligned(words) };
+    }
+}
+
+/// `struct signal_struct`: what the threads of a process share.
+#[derive(Clone, Copy)]
+pub(crate) struct Signal<P>(P);
+
+impl<P: Pointer> Signal<P> {
+    /// Threads that have not begun to exit.
+    #[inline(always)]
+    pub(crate) fn live(self) -> u32 {
+        self.0.read(offset!(signal_live))
+    }
+    /// The status with which the whole process was ended, if it was (SIGNAL_GROUP_EXIT).
+    #[inline(always)]
+    pub(crate) fn group_exit_code(self) -> Option<u32> {
+        let ended = self.0.read::<u32>(offset!(signal_flags)) & 4 != 0;
+        ended.then(|| self.0.read(offset!(signal_group_exit_code)))
+    }
+    /// Faults of threads that were released, without and with I/O.
+    #[inline(always)]
+    pub(crate) fn faults(self) -> (u64, u64) {
+        (self.0.read(offset!(signal_min_flt)), self.0.read(offset!(signal_maj_flt)))
+    }
+}
+
+/// `struct pt_regs`.
+#[derive(Clone, Copy)]
+pub(crate) struct Regs<P>(pub(crate) P);
+
+impl<P: Pointer> Regs<P> {
+    #[inline(always)]
+    pub(crate) fn ip(self) -> u64 {
+        self.0.read(offset!(regs_ip))
+    }
+    /// System call number; -1 in an exception.
+    #[inline(always)]
+    pub(crate) fn orig_ax(self) -> u64 {
+        self.0.read(offset!(regs_orig_ax))
+    }
+    #[inline(always)]
+    pub(crate) fn di(self) -> u64 {
+        self.0.read(offset!(regs_di))
+    }
+    #[inline(always)]
+    pub(crate) fn si(self) -> u64 {
+        self.0.read(offset!(regs_si))
+    }
+    #[inline(always)]
+    pub(crate) fn dx(self) -> u64 {
+        self.0.read(offset!(regs_dx))
+    }
+    #[inline(always)]
+    pub(crate) fn r10(self) -> u64 {
+        self.0.read(offset!(regs_r10))
+    }
+}
