@@ -249,7 +249,7 @@ pub struct ForkFailed {
     pub syscall: u32,
 }
 
-/// What the kernel side keeps of a live process: the value of the map `PROCESSES`, keyed by tgid.
+/// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -273,7 +273,7 @@ pub struct Process {
     pub counters: Counters,
 }
 
-/// Bytes of a value of the map `THREADS`, which only the eBPF programs look into.
+/// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
 pub const THREAD_BYTES: usize = 88;
 
 /// Counts of one CPU; an element of the map `STATS`.
@@ -286,9 +286,9 @@ pub struct Stats {
     pub submitted: [u64; KINDS],
     /// Those that found the ring full.
     pub ring_full: [u64; KINDS],
-    /// Processes that found the map `PROCESSES` full: no counters for them.
+    /// Processes that found their table full: no counters for them.
     pub process_full: u64,
-    /// Faults that found the map `THREADS` full: not counted.
+    /// Faults that found the table of threads full: not counted.
     pub thread_full: u64,
     /// Faults counted for a thread whose process had left the table: not on any timeline.
     pub late: u64,

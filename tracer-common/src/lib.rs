@@ -9,6 +9,7 @@ pub mod counter;
 pub mod event;
 pub mod offsets;
 pub mod settings;
+pub mod slot;
 
 /// Marks a struct that may cross between the kernel and the daemon as bytes.
 ///

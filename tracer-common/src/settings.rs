@@ -24,11 +24,15 @@ pub struct Settings {
     /// Non-zero: `mm_struct.rss_stat` can be read through typed loads. Up to 6.1 it is an array of a typedef,
     /// which the verifier does not look through.
     pub typed_rss: u32,
+    /// Elements less one of the arrays of processes and of threads: see [`crate::slot`].
+    pub slot_mask: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
 
 /// [`Control::flags`]: five levels of page tables.
 pub const FIVE_LEVELS: u32 = 1 << 0;

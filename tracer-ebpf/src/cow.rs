@@ -316,21 +316,30 @@ fn settle_protected(t: &mut Thread, control: &Control, mm: Option<Mm<Reached>>, 
 /// The current thread ends, or its memory was replaced: settles its last fault and forgets it.
 #[inline(always)]
 pub(crate) fn end_thread(tid: u32) {
-    let (Some(state), Some(control)) = (maps::thread(tid), maps::control()) else { return };
-    // SAFETY: a map value; only its own thread works on it.
-    let t = unsafe { &mut *state };
-    let mm = Task::current().mm();
-    let gone = mm.is_none_or(|mm| mm.number(&raw mut t.pgd) != t.mm);
-    settle(t, control, mm, gone);
-    maps::drop_thread(tid);
+    if let Some(state) = maps::thread(tid) {
+        // SAFETY: a map value; only its own thread works on it.
+        settle_now(unsafe { &mut *state });
+        maps::drop_thread(tid);
+    }
 }
 
-/// The pages that the fork just done had to copy; and marks that pages became read-only.
+/// The current thread has just forked: settles its last fault, which this child has no part in, although it made pages
+/// read-only again. The number of pages that fork had to copy.
 #[inline(always)]
-pub(crate) fn take_eager_copies(tid: u32) -> u32 {
+pub(crate) fn end_fork(tid: u32) -> u32 {
     let Some(state) = maps::thread(tid) else { return 0 };
     // SAFETY: as in `end_thread`.
     let t = unsafe { &mut *state };
     t.forked = 1;
+    settle_now(t);
     core::mem::take(&mut t.eager_copies)
+}
+
+/// Settles the current thread's last fault outside of a fault.
+#[inline(always)]
+fn settle_now(t: &mut Thread) {
+    let Some(control) = maps::control() else { return };
+    let mm = Task::current().mm();
+    let gone = mm.is_none_or(|mm| mm.number(&raw mut t.pgd) != t.mm);
+    settle(t, control, mm, gone);
 }

@@ -125,7 +125,7 @@ fn report(child: Task<Typed>) {
     }
     let (parent_tgid, parent_tid) = current_ids();
     let parent_entry = maps::process(parent_tgid);
-    let eager_copies = cow::take_eager_copies(parent_tid);
+    let eager_copies = cow::end_fork(parent_tid);
     if let Some(parent) = parent_entry
         && eager_copies > 0
     {

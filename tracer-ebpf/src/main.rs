@@ -21,6 +21,7 @@ mod page;
 mod ring;
 mod signal;
 mod syscall;
+mod table;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

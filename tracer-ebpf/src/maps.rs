@@ -10,11 +10,13 @@ use tracer_common::{
     counter::COUNTERS,
     event::{Exec, ExecFailed, Process, Stats, TAIL_BYTES},
     settings::{Calibration, Control, TESTING},
+    slot::Slot,
 };
 
 use crate::{
     cow::Thread,
     kernel::{Pointer, Task, current_ids, setting},
+    table::Table,
 };
 
 /// The records, in the order of their reservation. The daemon sets the size.
@@ -22,13 +24,48 @@ use crate::{
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
 /// The live processes by tgid, with their counters. Not an LRU map: that would drop live ones unseen.
-/// In a tree, membership here is the filter. The daemon sets the size.
+/// In a tree, membership here is the filter. The daemon sets the sizes.
 #[map]
-static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(32768, 0);
+static PROCESSES: Array<Slot<Process>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static PROCESS_OVERFLOW: HashMap<u32, Process> = HashMap::with_max_entries(1, 0);
 
-/// The last write fault of each thread by tid, until it is settled. Gone when the thread ends.
+struct Processes;
+
+impl Table for Processes {
+    type Value = Process;
+
+    #[inline(always)]
+    fn array() -> &'static Array<Slot<Process>> {
+        &PROCESSES
+    }
+    #[inline(always)]
+    fn overflow() -> &'static HashMap<u32, Process> {
+        &PROCESS_OVERFLOW
+    }
+}
+
+/// The last write fault of each thread by tid, until it is settled. Gone when the thread ends. The daemon sets the
+/// sizes.
 #[map]
-static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(65536, 0);
+static THREADS: Array<Slot<Thread>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static THREAD_OVERFLOW: HashMap<u32, Thread> = HashMap::with_max_entries(1, 0);
+
+struct Threads;
+
+impl Table for Threads {
+    type Value = Thread;
+
+    #[inline(always)]
+    fn array() -> &'static Array<Slot<Thread>> {
+        &THREADS
+    }
+    #[inline(always)]
+    fn overflow() -> &'static HashMap<u32, Thread> {
+        &THREAD_OVERFLOW
+    }
+}
 
 /// Counts, one element per CPU; the daemon sets the number and maps it into its memory.
 #[map]
@@ -94,7 +131,7 @@ pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
 /// The entry of a process, if it has one.
 #[inline(always)]
 pub(crate) fn process(tgid: u32) -> Option<*mut Process> {
-    PROCESSES.get_ptr_mut(tgid)
+    Processes::get(tgid)
 }
 
 /// True when the faults of a process that has no state yet are to be followed.
@@ -103,7 +140,7 @@ pub(crate) fn is_followed(control: &Control, tgid: u32) -> bool {
     (setting!(tree) == 0 && control.flags & TESTING == 0) || process(tgid).is_some()
 }
 
-/// The entry of the current process. One that was there before us gets it now, unless a tree is traced.
+/// The entry of the current process. One whose birth was missed gets it now, unless a tree is traced.
 #[inline(always)]
 pub(crate) fn current_process() -> Option<*mut Process> {
     let (tgid, _) = current_ids();
@@ -113,8 +150,16 @@ pub(crate) fn current_process() -> Option<*mut Process> {
     if setting!(tree) != 0 {
         return None;
     }
-    insert_process(tgid, NEWBORN.get_ptr_mut(1)?);
-    let entry = process(tgid)?;
+    let new = NEWBORN.get_ptr_mut(1)?;
+    // Threads of the process may do this at the same time: the first one does.
+    // SAFETY: a map value that lives as long as the map.
+    let inserted = Processes::insert_elsewhere(tgid, unsafe { &*new });
+    let Some(entry) = process(tgid) else {
+        if !inserted {
+            count_full_process();
+        }
+        return None;
+    };
     // SAFETY: a map value.
     unsafe { (*entry).start_time_ns = Task::current().leader().start_time() };
     Some(entry)
@@ -138,31 +183,33 @@ pub(crate) fn enter_process<P: Pointer>(
         (*new).parent_start_time_ns = parent_start_time_ns;
         (*new).parent_tgid = parent_tgid;
     }
-    insert_process(child.tgid(), new)
+    // SAFETY: a map value that lives as long as the map.
+    let inserted = Processes::insert(child.tgid(), unsafe { &*new });
+    if !inserted {
+        count_full_process();
+    }
+    inserted
 }
 
+/// Counts a process that found the table full.
 #[inline(always)]
-fn insert_process(tgid: u32, new: *const Process) -> bool {
-    // SAFETY: a map value that lives as long as the map.
-    let new = unsafe { &*new };
-    let inserted = PROCESSES.insert(tgid, new, 0).is_ok();
-    if !inserted && let Some(stats) = stats() {
+fn count_full_process() {
+    if let Some(stats) = stats() {
         // SAFETY: a map value.
         atomic_add(unsafe { &raw mut (*stats).process_full }, 1);
     }
-    inserted
 }
 
 /// Drops the entry of a process; `false` when there was none.
 #[inline(always)]
 pub(crate) fn drop_process(tgid: u32) -> bool {
-    PROCESSES.remove(tgid).is_ok()
+    Processes::remove(tgid)
 }
 
 /// The state of a thread, if it has any.
 #[inline(always)]
 pub(crate) fn thread(tid: u32) -> Option<*mut Thread> {
-    THREADS.get_ptr_mut(tid)
+    Threads::get(tid)
 }
 
 /// The state of a thread, made if need be; a full table is counted.
@@ -171,22 +218,20 @@ pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
     if let Some(state) = thread(tid) {
         return Some(state);
     }
-    let new = &Thread::NEW;
-    let _ = THREADS.insert(tid, new, 0);
-    let state = thread(tid);
-    if state.is_none()
-        && let Some(stats) = stats()
-    {
+    if Threads::insert(tid, &Thread::NEW) {
+        return thread(tid);
+    }
+    if let Some(stats) = stats() {
         // SAFETY: a map value.
         atomic_add(unsafe { &raw mut (*stats).thread_full }, 1);
     }
-    state
+    None
 }
 
 /// Drops the state of a thread.
 #[inline(always)]
 pub(crate) fn drop_thread(tid: u32) {
-    let _ = THREADS.remove(tid);
+    Threads::remove(tid);
 }
 
 /// Counts faults that are on no timeline.

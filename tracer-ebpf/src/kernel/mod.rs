@@ -32,6 +32,8 @@ pub(crate) static SETTINGS: Settings = Settings {
     self_tgid: 0,
     can_read: 0,
     typed_rss: 0,
+    slot_mask: 0,
+    reserved: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.

@@ -236,9 +236,9 @@ impl Daemon {
         self.drain();
         self.losses(now);
         if self.progress.is_due(now) {
-            self.progress();
+            self.progress_of_all();
         } else if self.progress.is_on() {
-            self.first_progress();
+            self.progress(self.pipeline.lifecycle().wanted().to_vec());
         }
         self.pipeline.event(&Event::Tick { ktime_ns: now });
         if self.heartbeat.is_due(now) {
@@ -260,16 +260,12 @@ impl Daemon {
         }
     }
 
-    fn progress(&mut self) {
-        let Self { probe, pipeline, .. } = self;
-        probe.progress(&mut |tgid, process| {
-            pipeline.event(&Event::Progress { tgid, process: *process });
-        });
+    fn progress_of_all(&mut self) {
+        self.progress(self.pipeline.lifecycle().lives().map(|(tgid, _)| tgid).collect());
     }
 
-    /// The first records of processes that have just begun to share memory.
-    fn first_progress(&mut self) {
-        for tgid in self.pipeline.lifecycle().wanted().to_vec() {
+    fn progress(&mut self, tgids: Vec<u32>) {
+        for tgid in tgids {
             if let Some(process) = self.probe.process(tgid) {
                 self.pipeline.event(&Event::Progress { tgid, process });
             }
@@ -279,7 +275,7 @@ impl Daemon {
     /// Ends the trace: nothing that happened before is left out.
     fn finish(&mut self, reason: Reason) {
         if self.progress.is_on() {
-            self.progress();
+            self.progress_of_all();
         }
         self.probe.detach();
         self.tick();

@@ -46,7 +46,7 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
 }
 
 /// The settings for this kernel.
-pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
+pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32) -> Settings {
     let has = |helper| btf.has_enumerator("bpf_func_id", helper);
     Settings {
         tree: u32::from(tree),
@@ -58,6 +58,8 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool) -> Settings {
         self_tgid: std::process::id(),
         can_read: u32::from(can_read()),
         typed_rss: u32::from(btf.member("mm_struct", "rss_stat[0].count").is_some()),
+        slot_mask: slots - 1,
+        reserved: 0,
     }
 }
 

@@ -14,7 +14,10 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tracer_common::settings::{Control, FIVE_LEVELS};
+use tracer_common::{
+    settings::{Control, FIVE_LEVELS},
+    slot,
+};
 
 use crate::level::Level;
 
@@ -89,7 +92,9 @@ impl Loaded {
             return Err(Error::NoObject);
         }
         let offsets = kernel::offsets(btf)?;
-        let settings = kernel::settings(btf, options.tree);
+        let slots = slot::slots(options.max_processes);
+        let overflow = slot::overflow(options.max_processes);
+        let settings = kernel::settings(btf, options.tree, slots);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
@@ -98,7 +103,10 @@ impl Loaded {
             .override_global("OFFSETS", offsets.as_slice(), true)
             .override_global("SETTINGS", tracer_common::bytes(&settings), true)
             .map_max_entries("EVENTS", options.ring_bytes)
-            .map_max_entries("PROCESSES", options.max_processes)
+            .map_max_entries("PROCESSES", slots)
+            .map_max_entries("PROCESS_OVERFLOW", overflow)
+            .map_max_entries("THREADS", slots)
+            .map_max_entries("THREAD_OVERFLOW", overflow)
             .map_max_entries("STATS", maps::possible_cpus());
         let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
         let log = EbpfLogger::init(&mut ebpf)

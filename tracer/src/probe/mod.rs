@@ -10,6 +10,7 @@ mod loader;
 mod maps;
 pub mod procfs;
 mod selftest;
+mod table;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -17,6 +18,7 @@ use aya::maps::{MapData, RingBuf};
 use tracer_common::{
     event::{KINDS, Kind, Process, Stats},
     settings::{Control, TESTING},
+    slot,
 };
 
 use self::{
@@ -159,8 +161,14 @@ impl Probe {
         let btf = btf::Btf::parse(&blob)?;
         let mut loaded = Loaded::new(&btf, options)?;
         let counts = Counts::new(loaded.take_map("STATS")?)?;
-        let mut processes = Processes::new(loaded.take_map("PROCESSES")?)?;
-        let mut threads = Threads::new(loaded.take_map("THREADS")?)?;
+        let slots = slot::slots(options.max_processes);
+        let mut table = |names: [&'static str; 2]| -> Result<_, Error> {
+            Ok(([loaded.take_map(names[0])?, loaded.take_map(names[1])?], names))
+        };
+        let (maps, names) = table(["PROCESSES", "PROCESS_OVERFLOW"])?;
+        let mut processes = Processes::new(maps, names, slots)?;
+        let (maps, names) = table(["THREADS", "THREAD_OVERFLOW"])?;
+        let mut threads = Threads::new(maps, names, slots)?;
         let mut controls = Controls::new(loaded.take_map("CONTROL")?)?;
         let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
             .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
@@ -175,6 +183,13 @@ impl Probe {
         };
         let (level, mut control, why_not_more) = levels.find(options.cow);
         loaded.attach_lifecycle(options.hooks)?;
+        if !options.tree {
+            // From here on each process is either born in sight or was there before. The latter have their place in
+            // the table before their first fault is seen, since several of their threads may fault at once.
+            for tgid in procfs::tgids().map_err(|e| Error::Load(format!("/proc: {e}")))? {
+                processes.enter(tgid, 0)?;
+            }
+        }
         control.flags &= !TESTING;
         controls.set(&control)?;
         let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
@@ -207,7 +222,7 @@ impl Probe {
 
     /// Adds a living process to the tree; `start_time_ns` may be 0 when only its 10 ms tick is known.
     pub fn add_process(&mut self, tgid: u32, start_time_ns: u64) -> Result<(), Error> {
-        self.processes.insert(tgid, start_time_ns)
+        self.processes.enter(tgid, start_time_ns)
     }
 
     /// Becomes readable when the ring passes its watermark.
@@ -278,11 +293,6 @@ impl Probe {
     /// The counters of a process, if it has any.
     pub fn process(&self, tgid: u32) -> Option<Process> {
         self.processes.get(tgid)
-    }
-
-    /// Hands out the counters of each process that has any.
-    pub fn progress(&mut self, each: &mut dyn FnMut(u32, &Process)) {
-        self.processes.each(each);
     }
 
     /// Detaches all programs: nothing is recorded from here on. What is in the ring can still be drained.

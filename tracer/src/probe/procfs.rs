@@ -1,19 +1,25 @@
 //! The processes that were there before us, from /proc.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
 };
 
 use crate::decode::Snapshot;
 
-/// Hands out each process of the machine; those that end meanwhile are left out.
-pub fn snapshot(each: &mut dyn FnMut(Snapshot<'_>)) -> std::io::Result<()> {
+/// The processes of the machine; some may come and go meanwhile.
+pub fn tgids() -> io::Result<Vec<u32>> {
+    let mut tgids = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        if let Some(tgid) = name.to_str().and_then(|name| name.parse().ok()) {
-            one(tgid, each);
-        }
+        tgids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(tgids)
+}
+
+/// Hands out each process of the machine; those that end meanwhile are left out.
+pub fn snapshot(each: &mut dyn FnMut(Snapshot<'_>)) -> io::Result<()> {
+    for tgid in tgids()? {
+        one(tgid, each);
     }
     Ok(())
 }

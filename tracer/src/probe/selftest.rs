@@ -61,7 +61,7 @@ impl Seen {
 /// Makes faults whose fate is known and compares the counts; the error says what did not fit.
 pub(super) fn run(processes: &mut Processes, threads: &mut Threads, level: Level) -> Result<(), String> {
     let own = std::process::id();
-    processes.insert(own, 0).map_err(|e| e.to_string())?;
+    processes.enter(own, 0).map_err(|e| e.to_string())?;
     let mut test = Test { processes, threads, level, own };
     let result = test.own_pages().and_then(|()| test.shared_pages());
     test.forget(own);
@@ -145,7 +145,7 @@ impl Test<'_> {
         let (to_copy, to_reuse) = shared.split_at(ROUNDS);
         shared.iter().for_each(fill);
         let child = Child::fork(to_copy).map_err(|e| format!("fork: {e}"))?;
-        let entered = self.processes.insert(child.pid, 0).map_err(|e| e.to_string());
+        let entered = self.processes.enter(child.pid, 0).map_err(|e| e.to_string());
         let copied = entered.and_then(|()| {
             self.rounds(child.pid, |_| {
                 child.write_next().map_err(|e| format!("the child: {e}"))?;

@@ -1,6 +1,6 @@
 //! Memory whose pages are copied on write.
 
-use std::{ffi::CStr, ptr};
+use std::{ffi::CStr, hint::black_box, ptr};
 
 use super::sys::must;
 
@@ -122,6 +122,16 @@ impl Buffer {
         unsafe { self.spare.add((SPARE - 1) * PAGE).read_volatile() };
     }
 
+    /// The same, as often as need be.
+    pub(crate) fn settle_again(&self) {
+        // SAFETY: the page that `settle` reads; it holds nothing.
+        unsafe {
+            let page = self.spare.add((SPARE - 1) * PAGE);
+            must("madvise", libc::madvise(page.cast(), PAGE, libc::MADV_DONTNEED));
+        }
+        self.settle();
+    }
+
     /// Takes the pages out of the CPU's list of pages to be put on the LRU, which holds a reference to each.
     pub(crate) fn drain(&self) {
         // The second call empties the list that the first one filled.
@@ -182,4 +192,19 @@ fn spare() -> *mut u8 {
 fn small(start: *mut u8, pages: usize) {
     // SAFETY: a mapping of ours.
     must("madvise", unsafe { libc::madvise(start.cast(), pages * PAGE, libc::MADV_NOHUGEPAGE) });
+}
+
+/// Writes to the pages of the stack that the caller and what it calls use: whether a page boundary lies between two
+/// functions then decides nothing. Above the stack of a program from [`super::sys::exec_again`] is at least a page.
+#[inline(never)]
+pub(crate) fn touch_stack() {
+    const BELOW: usize = 4;
+    let mut below = [0_u8; BELOW * PAGE];
+    for page in 0..=BELOW {
+        // SAFETY: in the array, or in the page above it, which keeps its value.
+        unsafe {
+            let at = black_box(&mut below).as_mut_ptr().add(page * PAGE);
+            at.write_volatile(at.read_volatile());
+        }
+    }
 }

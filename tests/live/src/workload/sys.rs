@@ -111,7 +111,7 @@ const EMPTY: [usize; 1] = [0];
 
 /// Arguments in the form that exec wants them.
 pub(crate) struct Args {
-    _strings: Vec<CString>,
+    strings: Vec<CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
@@ -120,7 +120,7 @@ impl Args {
     pub(crate) fn new<T: AsRef<OsStr>>(args: impl IntoIterator<Item = T>) -> Self {
         let strings: Vec<CString> = args.into_iter().map(|arg| text(arg.as_ref())).collect();
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        Self { _strings: strings, pointers }
+        Self { strings, pointers }
     }
 }
 
@@ -136,10 +136,18 @@ pub(crate) fn exec(program: &CStr, args: &Args) -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// `execv(3)`: with the environment of the caller; returns the error number, if it returns.
+/// `execve(2)` of this program again, with an environment that makes all strings together whole pages: its stack, which
+/// lies below them, then begins at the same place in a page whatever the strings are. Returns the error number, if
+/// it returns.
 pub(crate) fn exec_again(program: &CStr, args: &Args) -> i32 {
+    const PAGE: usize = 4096;
+    let name = "PAD=";
+    let bytes = |s: &CStr| s.to_bytes_with_nul().len();
+    let strings = bytes(program) + args.strings.iter().map(|s| bytes(s)).sum::<usize>() + name.len() + 1;
+    let pad = text(name.to_owned() + &"-".repeat(strings.next_multiple_of(PAGE) - strings));
+    let environment = [pad.as_ptr(), std::ptr::null()];
     // SAFETY: as in `exec`.
-    unsafe { libc::execv(program.as_ptr(), args.pointers.as_ptr()) };
+    unsafe { libc::execve(program.as_ptr(), args.pointers.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 

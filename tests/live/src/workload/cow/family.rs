@@ -53,7 +53,8 @@ pub(super) fn wasted(case: &Case) {
 const FOUR: usize = 4;
 
 /// Four children overlap. Each writes k pages; and the parent, k pages of its own after each fork, then k/4 pages
-/// before each end: for the fourth, the third, again the third (the second has ended meanwhile), the first.
+/// before each end: for the fourth, the third, again the third (the second has ended meanwhile), the first. A reuse is
+/// counted at the next fault: so there is one before each fork and each end.
 pub(super) fn four_children(case: &Case) {
     let part = case.k / FOUR;
     let (theirs, own, parts) = (filled(PAGES), filled(PAGES), filled(PAGES));
@@ -74,16 +75,17 @@ pub(super) fn four_children(case: &Case) {
         lives.pass();
         let frames = Frames::before(case.board, own);
         own.write(0, case.k);
+        own.settle_again();
         changed += frames.changed();
         child
     });
     let frames = Frames::before(case.board, parts);
     for (step, index) in [3, 1, 2, 0].into_iter().enumerate() {
         parts.write(step * part, part);
+        parts.settle_again();
         ends[index].open();
         sys::wait(children[index]);
     }
-    parts.settle();
     case.count(changed + frames.changed());
 }
 

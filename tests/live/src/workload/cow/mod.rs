@@ -133,6 +133,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         memory::drain();
         // The counters of this first process have a past: the tracer's child before it became this program.
         let actor = sys::fork(|| {
+            memory::touch_stack();
             board.touch();
             body(case);
             0
@@ -201,10 +202,12 @@ impl Case {
     /// Forks child number `index` and leaves its pid for the first process.
     fn fork(&self, index: usize, child: impl FnOnce()) -> i32 {
         let pid = sys::fork(|| {
+            memory::touch_stack();
             self.board.touch();
             child();
             0
         });
+        memory::touch_stack();
         self.name(index, pid);
         pid
     }

@@ -27,10 +27,10 @@ pub(super) fn heap(case: &Case) {
     child_writes(case, memory.cast());
 }
 
-/// Pages of the stack.
+/// Pages of the stack. The lowest are near to what is called, so they are left to that.
 pub(super) fn stack(case: &Case) {
-    let mut memory = [0_u8; BYTES];
-    child_writes(case, black_box(&mut memory).as_mut_ptr());
+    let mut memory = [0_u8; PAGE + BYTES];
+    child_writes(case, black_box(&mut memory[PAGE..]).as_mut_ptr());
 }
 
 struct Memory(UnsafeCell<[u8; BYTES]>);
