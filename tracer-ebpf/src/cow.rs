@@ -125,13 +125,22 @@ impl Thread {
     }
 }
 
-/// Adds to a counter of the current process. A function of its own, since it is called in many places.
-#[inline(never)]
+/// Adds to a counter of the current process.
+#[inline(always)]
 fn add(counter: u32, by: u64) {
+    count_current(counter, by);
+}
+
+/// The function behind [`add`]. It is exported so that the verifier looks at it once, for any arguments, and not
+/// along each path that leads to a call of it (global functions, Linux 5.6). Such a function returns a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_current(counter: u32, by: u64) -> u32 {
     match maps::current_process() {
         Some(entry) => maps::count(entry, counter, by),
         None => maps::count_late(by),
     }
+    0
 }
 
 #[inline(always)]
@@ -145,9 +154,10 @@ fn index(t: &Thread, class: Class) -> u32 {
     counter::index(class, mode)
 }
 
-/// Counts a copy by its class, and by where it is unless that is [`counter::COUNTERS`].
+/// Counts a copy by its class, and by where it is unless that is [`counter::COUNTERS`]. Exported as [`count_current`] is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn add_copy(class: u32, region: u32) {
+extern "C" fn count_copy(class: u32, region: u32) -> u32 {
     match maps::current_process() {
         Some(entry) => {
             maps::count(entry, class, 1);
@@ -155,6 +165,7 @@ fn add_copy(class: u32, region: u32) {
         }
         None => maps::count_late(1),
     }
+    0
 }
 
 /// The counter of the region that the fault was in; [`counter::COUNTERS`] for anonymous memory elsewhere, which is
@@ -178,7 +189,7 @@ fn region(t: &Thread, mm: Option<Mm<Reached>>, of_file: bool) -> u32 {
 /// A page of a private file mapping was copied on its first touch.
 #[inline(always)]
 fn add_first_copy(t: &Thread, mm: Option<Mm<Reached>>) {
-    add_copy(index(t, Class::FileFirst), region(t, mm, true));
+    count_copy(index(t, Class::FileFirst), region(t, mm, true));
 }
 
 /// The fault ended in a new page: counts what it replaced.
@@ -207,7 +218,7 @@ pub(crate) fn commit(t: &mut Thread, mm: Option<Mm<Reached>>) {
     } else {
         Class::Anon
     };
-    add_copy(index(t, class), region(t, mm, matches!(class, Class::File)));
+    count_copy(index(t, class), region(t, mm, matches!(class, Class::File)));
 }
 
 /// Settles a fault that no event decided. `gone`: the memory it happened in is no longer there.
@@ -325,7 +336,9 @@ pub(crate) fn end_thread(tid: u32) {
 
 /// The current thread has just forked: settles its last fault, which this child has no part in, although it made pages
 /// read-only again. The number of pages that fork had to copy.
-#[inline(always)]
+///
+/// A function of its own in the object: the verifier forgets its paths when it returns.
+#[inline(never)]
 pub(crate) fn end_fork(tid: u32) -> u32 {
     let Some(state) = maps::thread(tid) else { return 0 };
     // SAFETY: as in `end_thread`.

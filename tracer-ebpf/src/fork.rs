@@ -119,13 +119,14 @@ fn report(child: Task<Typed>) {
     if child.tid() != tgid {
         return;
     }
+    let (parent_tgid, parent_tid) = current_ids();
+    // Before anything is looked up: the verifier follows it once for each path that leads here.
+    let eager_copies = cow::end_fork(parent_tid);
     let entry = maps::process(tgid);
     if entry.is_none() && setting!(tree) != 0 {
         return;
     }
-    let (parent_tgid, parent_tid) = current_ids();
     let parent_entry = maps::process(parent_tgid);
-    let eager_copies = cow::end_fork(parent_tid);
     if let Some(parent) = parent_entry
         && eager_copies > 0
     {

@@ -147,10 +147,18 @@ pub(crate) fn current_process() -> Option<*mut Process> {
     if let Some(entry) = process(tgid) {
         return Some(entry);
     }
-    if setting!(tree) != 0 {
+    if setting!(tree) != 0 || !enter_missed(tgid) {
         return None;
     }
-    let new = NEWBORN.get_ptr_mut(1)?;
+    process(tgid)
+}
+
+/// Enters the current process, whose birth was missed; `false` when the table is full, which is counted.
+///
+/// A function of its own in the object: the verifier forgets its paths when it returns.
+#[inline(never)]
+fn enter_missed(tgid: u32) -> bool {
+    let Some(new) = NEWBORN.get_ptr_mut(1) else { return false };
     // Threads of the process may do this at the same time: the first one does.
     // SAFETY: a map value that lives as long as the map.
     let inserted = Processes::insert_elsewhere(tgid, unsafe { &*new });
@@ -158,11 +166,11 @@ pub(crate) fn current_process() -> Option<*mut Process> {
         if !inserted {
             count_full_process();
         }
-        return None;
+        return false;
     };
     // SAFETY: a map value.
     unsafe { (*entry).start_time_ns = Task::current().leader().start_time() };
-    Some(entry)
+    true
 }
 
 /// Enters a newborn process; `false` when the table is full, which is counted.
