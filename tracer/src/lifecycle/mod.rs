@@ -112,7 +112,7 @@ pub struct Stats {
 }
 
 /// Counts of what should not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Anomalies {
     pub table_full: u64,
