@@ -29,6 +29,8 @@ pub(super) struct Family {
     order: VecDeque<EntityId>,
     /// Timelines until now.
     pub(super) told: u64,
+    /// Timelines of zombies that no line says are reaped.
+    zombies: u64,
     /// Lives that were forgotten, or had no room.
     pub(super) forgotten: u64,
 }
@@ -52,6 +54,8 @@ struct Told {
     line: u64,
     start: Time,
     end: Option<Time>,
+    is_zombie: bool,
+    /// A line says that it was reaped.
     reaped: bool,
     /// What it says of its children; `None` when a loss may have touched that.
     children: Option<Children>,
@@ -76,7 +80,7 @@ impl Default for Brood {
 
 impl Family {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, lives: HashMap::new(), order: VecDeque::new(), told: 0, forgotten: 0 }
+        Self { most, lives: HashMap::new(), order: VecDeque::new(), told: 0, zombies: 0, forgotten: 0 }
     }
 
     /// The life of this identity, if there is room for it.
@@ -140,6 +144,7 @@ impl Family {
             return;
         };
         at.expect(!told.reaped, format_args!("pid {pid} is reaped a second time"));
+        self.zombies -= u64::from(told.is_zombie && !told.reaped);
         told.reaped = true;
         if let (Some(end), Some(reap)) = (told.end, &step.tracer.reap) {
             let zombie_ns = step.time.0.saturating_sub(end.0);
@@ -158,10 +163,12 @@ impl Family {
         let Timeline { process, tracer: story, .. } = timeline;
         self.told += 1;
         let touched = |name: &String| name.starts_with("lost:") || name == "exit" || name == "counters";
+        let is_zombie = process.end.is_some() && story.reap.is_none();
         let told = Told {
             line: at.line,
             start: process.start,
             end: process.end,
+            is_zombie,
             reaped: false,
             children: (!story.missing.iter().any(touched)).then_some(story.children),
         };
@@ -173,6 +180,7 @@ impl Family {
             }
             life.close(at, told, story.cow.as_ref());
             self.order.push_back(process.entity_id);
+            self.zombies += u64::from(is_zombie);
         }
         let Some(parent) = process.parent else { return };
         let Some(life) = self.life(parent.entity_id) else { return };
@@ -207,7 +215,10 @@ impl Family {
         let told = self.told;
         at.expect(live <= lives, format_args!("tracer.live is {live}, but tracer.lives is {lives}"));
         at.expect(told <= ended, format_args!("there are {told} timelines of {ended} lives that ended"));
-        let least = ended.saturating_sub(zombies).saturating_sub(filtered);
+        // Zombies that were there before have no timeline until they are reaped.
+        let told_zombies = if refused == 0 && self.forgotten == 0 { self.zombies } else { 0 };
+        let untold = zombies.saturating_sub(told_zombies).saturating_add(filtered);
+        let least = ended.saturating_sub(untold);
         at.expect(
             told >= least,
             format_args!("there are {told} timelines of at least {least} lives that ended"),

@@ -126,6 +126,7 @@ pub(super) struct Story {
     pub(super) faults: Option<serde::de::IgnoredAny>,
     pub(super) children: Children,
     pub(super) exit: Option<Exit>,
+    pub(super) reap: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -13,8 +13,6 @@ mod reasons;
 mod run;
 mod schema;
 mod sums;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 
