@@ -66,8 +66,7 @@ fn class(text: &str) -> Option<(u128, &str)> {
             let mut rest_of = &members[..];
             while let [first, more @ ..] = rest_of {
                 rest_of = match more {
-                    ['-', last, more @ ..] => {
-                        (bit(*first)?, bit(*last)?);
+                    ['-', last, more @ ..] if first.is_ascii() && last.is_ascii() => {
                         class |= range(*first, *last);
                         more
                     }
