@@ -331,7 +331,7 @@ fn what_is_no_line_is_found() {
         (instead(&format!("\"{}\"", "x".repeat(20_000))), 2, "it is longer than 7900 bytes"),
         (without(0, 1), 1, "fork without hello"),
         (without(last - 1, last), last - 1, "the run that began in line 1 has no bye: the stream ends here"),
-        (without(last - 1, last) + &good, last, "has no bye: the next one begins here"),
+        (without(last - 1, last) + &good, last, "has no bye: another one begins here"),
         (good.clone() + lines[last - 1], last + 1, "bye without hello"),
     ];
     for (stream, line, says) in cases {

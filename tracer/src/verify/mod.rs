@@ -129,17 +129,11 @@ impl Verifier {
         let action = value["event"]["action"].as_str().ok_or("it has no event.action")?;
         let sequence = value["event"]["sequence"].as_u64().ok_or("it has no event.sequence")?;
         if action == "hello" {
-            self.end_run(number, "the next one begins here");
-            self.begin_run(number, 1);
+            self.begin_run(number, None);
         } else if self.run.as_ref().is_none_or(|run| run.is_over) {
-            self.reasons.add(
-                number,
-                format_args!(
-                    "{action} without hello, with event.sequence {sequence}: the beginning was cut off"
-                ),
-            );
-            self.end_run(number, "");
-            self.begin_run(number, sequence.max(2));
+            let what = format_args!("{action} without hello, number {sequence}: the beginning was cut off");
+            self.reasons.add(number, what);
+            self.begin_run(number, Some(sequence));
         }
         let Some(run) = &mut self.run else { return Ok(()) };
         run.number(&mut self.reasons, number, sequence);
@@ -154,9 +148,11 @@ impl Verifier {
         Ok(())
     }
 
-    fn begin_run(&mut self, line: u64, sequence: u64) {
+    /// Begins a run in line `line`; it may be `cut` and begin with a later number.
+    fn begin_run(&mut self, line: u64, cut: Option<u64>) {
+        self.end_run(line, "another one begins here");
         self.counts.runs += 1;
-        self.run = Some(Run::new(line, sequence, self.most_lives));
+        self.run = Some(Run::new(line, cut, self.most_lives));
     }
 
     /// Closes the run that was read last, at line `line`, because of `why`.
@@ -170,5 +166,32 @@ impl Verifier {
         *timelines = timelines.saturating_add(run.family.told);
         *lost = lost.saturating_add(run.accounts.lost);
         *forgotten = forgotten.saturating_add(run.family.forgotten);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The golden file of a parent with children, `more` times.
+    fn verdict(most_lives: usize, more: usize) -> Verdict {
+        let lines = include_str!("../../tests/golden/overlapping_children.jsonl");
+        let mut verifier = Verifier::new(most_lives);
+        lines.repeat(more).split_inclusive('\n').for_each(|line| verifier.line(line.as_bytes()));
+        verifier.finish()
+    }
+
+    #[test]
+    fn lives_that_are_too_many_are_forgotten_and_counted() {
+        let all = verdict(MOST_LIVES, 1);
+        assert_eq!((all.reasons_count, all.counts.forgotten), (0, 0), "{all:?}");
+        for most_lives in 0..3 {
+            let some = verdict(most_lives, 1);
+            assert_eq!(some.reasons, vec![], "{most_lives}");
+            assert!(some.counts.forgotten > 0, "{most_lives}");
+            assert!(some.counts.to_string().contains("lives forgotten"));
+            assert_eq!(some.counts.timelines, all.counts.timelines);
+        }
+        assert_eq!(verdict(1, 2).counts.forgotten, 2 * verdict(1, 1).counts.forgotten);
     }
 }

@@ -32,13 +32,13 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// A run that begins in `line`, with the number `sequence`.
-    pub(super) fn new(line: u64, sequence: u64, most_lives: usize) -> Self {
+    /// A run that begins in line `line`; one that is `cut` begins with this number.
+    pub(super) fn new(line: u64, cut: Option<u64>, most_lives: usize) -> Self {
         Self {
             line,
             is_over: false,
-            is_whole: sequence == 1,
-            expected: sequence,
+            is_whole: cut.is_none(),
+            expected: cut.unwrap_or(1),
             boot: None,
             is_filtered: false,
             accounts: Accounts::default(),
