@@ -14,8 +14,8 @@ use super::{
 };
 use crate::record::{Children, Copies, CowCounts, EntityId, Time};
 
-/// Lives that are remembered: about 400 MB of them.
-pub(super) const MOST_LIVES: usize = 1 << 20;
+/// Lives that are remembered: 250 MB of them.
+pub(super) const MOST_LIVES: usize = 400_000;
 
 /// The kinds of children, as [`Children`] counts them.
 const KINDS: [&str; 4] = ["fork", "vfork", "posix_spawn", "clone"];
