@@ -12,19 +12,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use crate::{
     config, daemon,
     error::{Code, Error},
-    pipeline,
+    pipeline, verify,
 };
 
 const EXIT_CODES: &str = "\
 Exit status:
   0    all went well (also when the reader of the output closed it)
   N    of CMD, when CMD was run; 128+N when signal N ended it
-  1    an error while running: output, file, internal
-  2    the command line is not right
+  1    an error while running: output, file, internal; for `verify`: the stream is refuted
+  2    the command line is not right; for `verify`: also, FILE cannot be read
   69   this kernel cannot be traced, or tracer was built without its eBPF programs
   77   not enough privilege
   126  CMD cannot be executed
   127  CMD was not found";
+
+const VERIFY_EXIT_CODES: &str = "\
+Exit status:
+  0    the stream is proven; stdout has its numbers
+  1    it is refuted; stdout has the first 20 reasons with their lines, stderr how many there are
+  2    the command line is not right, or FILE cannot be read";
 
 /// Follow the life of every process: who forked it, which pages were copied because of it, what it
 /// ran, how it ended and who reaped it. One JSON line per life.
@@ -43,6 +49,8 @@ pub enum Verb {
     Run(Box<Run>),
     /// Turn a recording made with `run --record` into JSON lines, whatever filter was given then
     Replay(Replay),
+    /// Prove from its lines alone that a stream is whole and agrees with itself, or say what does not hold
+    Verify(Verify),
     /// Print the JSON Schema of the lines
     Schema,
 }
@@ -133,6 +141,15 @@ pub struct Replay {
     pub output: Option<PathBuf>,
 }
 
+/// `tracer verify`.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_EXIT_CODES)]
+pub struct Verify {
+    /// JSON lines of one run, or of several one after the other; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
 /// Sets of kernel hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Hooks {
@@ -179,6 +196,7 @@ fn execute(verb: Verb) -> Result<u8, Error> {
     match verb {
         Verb::Run(typed) => daemon::run(&config::Run::new(*typed)?),
         Verb::Replay(typed) => pipeline::replay(&config::Replay::new(typed)?),
+        Verb::Verify(typed) => verify::verify(&config::Verify::new(typed)),
         Verb::Schema => print(include_str!("../../docs/schema.json")),
     }
 }

@@ -143,6 +143,20 @@ impl Run {
     }
 }
 
+/// `tracer verify`, checked and complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// The lines; `None` for stdin.
+    pub input: Option<PathBuf>,
+}
+
+impl Verify {
+    /// Takes what was typed.
+    pub fn new(typed: cli::Verify) -> Self {
+        Self { input: Some(typed.file).filter(|file| file.as_os_str() != "-") }
+    }
+}
+
 impl Replay {
     /// Checks what was typed and fills in the defaults.
     pub fn new(typed: cli::Replay) -> Result<Self, Error> {

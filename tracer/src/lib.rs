@@ -22,3 +22,4 @@ pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sink;
+pub mod verify;

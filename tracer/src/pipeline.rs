@@ -31,6 +31,41 @@ pub struct KernelCounts {
     pub skipped: Skipped,
 }
 
+impl KernelCounts {
+    /// Counts a recorded event as the kernel side counted it.
+    pub fn count(&mut self, event: &Event<'_>) {
+        let (kind, lost) = match event {
+            Event::Fork(_) => (Kind::Fork, 0),
+            Event::Exec { .. } => (Kind::Exec, 0),
+            Event::Exit(_) => (Kind::Exit, 0),
+            Event::Free(_) => (Kind::Free, 0),
+            Event::Wait(_) => (Kind::Wait, 0),
+            Event::ExecFailed { .. } => (Kind::ExecFailed, 0),
+            Event::ForkFailed(_) => (Kind::ForkFailed, 0),
+            Event::Loss(Loss { stage: LossStage::Ring, record: Some(kind), count, .. }) => (*kind, *count),
+            Event::Loss(Loss { stage: LossStage::Recursion, count, .. }) => {
+                self.recursion_misses = self.recursion_misses.saturating_add(*count);
+                return;
+            }
+            Event::Loss(_)
+            | Event::Snapshot(_)
+            | Event::Progress { .. }
+            | Event::Gone { .. }
+            | Event::Tick { .. } => return,
+        };
+        let counts = &mut self.records[kind as usize];
+        let submitted = u64::from(lost == 0);
+        counts.seen = counts.seen.saturating_add(submitted).saturating_add(lost);
+        counts.submitted += submitted;
+        counts.ring_full = counts.ring_full.saturating_add(lost);
+    }
+
+    /// Records that were put into the ring.
+    pub fn submitted(&self) -> u64 {
+        self.records.iter().map(|counts| counts.submitted).sum()
+    }
+}
+
 /// One run, from events to lines.
 pub struct Pipeline<S> {
     lifecycle: Lifecycle,
@@ -200,7 +235,7 @@ pub fn replay(options: &config::Replay) -> Result<u8, Error> {
     let result = loop {
         match reader.next_event() {
             Ok(Some(event)) => {
-                count(&mut kernel, &event);
+                kernel.count(&event);
                 pipeline.feed(&event);
             }
             Ok(None) => break Ok(()),
@@ -211,7 +246,7 @@ pub fn replay(options: &config::Replay) -> Result<u8, Error> {
         }
     };
     let reason = if result.is_ok() { Reason::End } else { Reason::Error };
-    pipeline.received = kernel.records.iter().map(|counts| counts.submitted).sum();
+    pipeline.received = kernel.submitted();
     pipeline.finish(&kernel, reason);
     match pipeline.output_error() {
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(output_failed(error)),
@@ -224,30 +259,6 @@ fn not_read(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::new(Code::Runtime, what, error, "name a whole recording of 'run --record'")
 }
 
-/// Counts a replayed event as the kernel side counted it.
-fn count(kernel: &mut KernelCounts, event: &Event<'_>) {
-    let (kind, lost) = match event {
-        Event::Fork(_) => (Kind::Fork, 0),
-        Event::Exec { .. } => (Kind::Exec, 0),
-        Event::Exit(_) => (Kind::Exit, 0),
-        Event::Free(_) => (Kind::Free, 0),
-        Event::Wait(_) => (Kind::Wait, 0),
-        Event::ExecFailed { .. } => (Kind::ExecFailed, 0),
-        Event::ForkFailed(_) => (Kind::ForkFailed, 0),
-        Event::Loss(Loss { stage: LossStage::Ring, record: Some(kind), count, .. }) => (*kind, *count),
-        Event::Loss(_)
-        | Event::Snapshot(_)
-        | Event::Progress { .. }
-        | Event::Gone { .. }
-        | Event::Tick { .. } => return,
-    };
-    let counts = &mut kernel.records[kind as usize];
-    let submitted = u64::from(lost == 0);
-    counts.seen = counts.seen.saturating_add(submitted).saturating_add(lost);
-    counts.submitted += submitted;
-    counts.ring_full = counts.ring_full.saturating_add(lost);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,12 +267,14 @@ mod tests {
     fn a_replay_counts_like_the_kernel_side() {
         let mut kernel = KernelCounts::default();
         let loss = |stage, record| Event::Loss(Loss { ktime_ns: 1, stage, record, count: 3 });
-        count(&mut kernel, &Event::Free(Default::default()));
-        count(&mut kernel, &loss(LossStage::Ring, Some(Kind::Free)));
-        count(&mut kernel, &loss(LossStage::Late, None));
-        count(&mut kernel, &Event::Tick { ktime_ns: 1 });
+        kernel.count(&Event::Free(Default::default()));
+        kernel.count(&loss(LossStage::Ring, Some(Kind::Free)));
+        kernel.count(&loss(LossStage::Recursion, Some(Kind::Free)));
+        kernel.count(&loss(LossStage::Late, None));
+        kernel.count(&Event::Tick { ktime_ns: 1 });
         let free = &kernel.records[Kind::Free as usize];
         assert_eq!((free.seen, free.submitted, free.ring_full), (4, 1, 3));
+        assert_eq!((kernel.submitted(), kernel.recursion_misses), (1, 3));
         assert_eq!(kernel.records.iter().map(|counts| counts.seen).sum::<u64>(), 4);
     }
 }

@@ -59,7 +59,11 @@ fn recording(directory: &TempDir) -> PathBuf {
     let path = path(directory, "recording");
     let head = Head {
         config: lifecycle::Config { steps: true, ..lifecycle::Config::default() },
-        hello: Hello { hostname: "here".into(), ..Hello::default() },
+        hello: Hello {
+            hostname: "here".into(),
+            boot_id: "00000000-0000-0000-0000-000000000000".into(),
+            ..Hello::default()
+        },
     };
     let mut recorder = Recorder::new(fs::File::create(&path).unwrap(), &head).unwrap();
     for birth in 0..BIRTHS {
@@ -106,6 +110,7 @@ fn help_and_version_are_no_errors() {
         (&["--help"][..], "Exit status:"),
         (&["run", "--help"], "--cow-interval"),
         (&["replay", "--help"], "--output"),
+        (&["verify", "--help"], "it is refuted"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
         let output = run(args);
@@ -214,6 +219,47 @@ fn a_recording_is_replayed_into_lines() {
     assert_eq!(bye["reason"], "end");
     assert_eq!(bye["received"], BIRTHS);
     assert_eq!(bye["records"]["fork"]["submitted"], BIRTHS);
+}
+
+#[test]
+fn a_stream_is_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let (recording, good, bad) = (recording(&directory), path(&directory, "good"), path(&directory, "bad"));
+    assert_eq!(run(&["replay", shown(&recording), "--output", shown(&good)]).status.code(), Some(0));
+    let proven = run(&["verify", shown(&good)]);
+    let numbers = format!(
+        "{}: proven; runs: 1, lines: {}, timelines: 0, events declared lost: 0\n",
+        shown(&good),
+        BIRTHS + 2
+    );
+    assert_eq!(
+        (proven.status.code(), text(&proven.stdout), text(&proven.stderr)),
+        (Some(0), &numbers[..], "")
+    );
+
+    // Without its third line.
+    let lines = fs::read_to_string(&good).unwrap();
+    let without: String = lines
+        .split_inclusive('\n')
+        .enumerate()
+        .filter(|(index, _)| *index != 2)
+        .map(|(_, line)| line)
+        .collect();
+    fs::write(&bad, without).unwrap();
+    for refuted in [
+        run(&["verify", shown(&bad)]),
+        tracer().args(["verify", "-"]).stdin(fs::File::open(&bad).unwrap()).output().unwrap(),
+    ] {
+        assert_eq!(refuted.status.code(), Some(1));
+        let (reasons, error) = (text(&refuted.stdout), text(&refuted.stderr));
+        assert!(reasons.contains(": line 3: event.sequence is 4, not 3"), "{reasons}");
+        assert_eq!(reasons.lines().count(), 1, "{reasons}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains("refuted; reasons: 1, runs: 1"), "{error}");
+    }
+    assert_error(&run(&["verify", "/nowhere/at/all"]), 2, "/nowhere/at/all");
+    assert_error(&run(&["verify", "/"]), 2, "read /");
+    assert_error(&run(&["verify"]), 2, "FILE");
 }
 
 #[test]

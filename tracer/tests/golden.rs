@@ -12,12 +12,13 @@ use std::{fs, path::PathBuf};
 
 use common::{Story, comm, config, follow};
 use tracer::{
+    decode::LossStage,
     filter::Filter,
     level::Level,
     lifecycle::Config,
-    record::{Account, Bye, Calibration, Hello, KindCounts, Reason, Record},
+    record::{Account, Bye, Calibration, Hello, KindCounts, Lost, Reason, Record, Time},
 };
-use tracer_common::event::KINDS;
+use tracer_common::event::{KINDS, Kind};
 
 /// Compares what follows from `story` with the file of this name.
 fn check(name: &str, story: Story) {
@@ -45,24 +46,36 @@ fn compare(name: &str, lines: &str) {
 #[test]
 fn control_lines() {
     let hello = Hello {
+        boot_id: "6120626f-6f74-206f-6620-612074657374".into(),
         command: Some(vec!["make".into(), "x".repeat(9_000)]),
         calibration: Some(Calibration { levels: 4, walk: true, flush: true, alloc: false }),
         cow_level: Level::Fault,
         ..Hello::default()
     };
     let counts = KindCounts { seen: 10, submitted: 9, ring_full: 1 };
-    let account = Account {
+    let account = |written| Account {
         records: [counts; KINDS],
         received: 63,
-        written: 1,
+        written,
         skipped: [("page_fault_user", 0), ("tlb_flush", 3)].into_iter().collect(),
         ..Account::default()
     };
     let mut lines = Vec::new();
-    Record::Hello(&hello).write_json("box", 1, &mut lines);
-    Record::Heartbeat(&account).write_json("box", 2, &mut lines);
+    // A run for each reason, one after the other.
     for reason in [Reason::Signal, Reason::Command, Reason::Pipe, Reason::Error, Reason::End] {
-        Record::Bye(&Bye { account, reason }).write_json("box", 3, &mut lines);
+        let mut written = 0;
+        let mut write = |record: Record<'_>| {
+            written += 1;
+            record.write_json("box", written, &mut lines);
+            written
+        };
+        write(Record::Hello(&hello));
+        for kind in Kind::ALL {
+            let (time, stage, record) = (Time(0), LossStage::Ring, Some(kind));
+            write(Record::Lost(Lost { time, count: 1, stage, record }));
+        }
+        let written = write(Record::Heartbeat(&account(1 + KINDS as u64)));
+        write(Record::Bye(&Bye { account: account(written), reason }));
     }
     compare("control", &String::from_utf8(lines).unwrap());
 }

@@ -6,7 +6,7 @@ mod garbage;
 
 use std::collections::{HashMap, HashSet};
 
-use common::{SYS_FORK, Story, full, schema::Schema};
+use common::{SYS_FORK, Story, config, full, schema::Schema};
 use garbage::garbage;
 use proptest::{prelude::*, sample::Index};
 use serde_json::Value;
@@ -15,8 +15,10 @@ use tracer::{
     filter::Filter,
     level::Level,
     lifecycle::{Config, Lifecycle},
-    record::{EntityId, MAX_LINE_BYTES, Record, boot_hash},
-    replay::Reader,
+    pipeline::KernelCounts,
+    record::{Account, Bye, EntityId, MAX_LINE_BYTES, Reason, Record, Time, boot_hash},
+    replay::{Head, Reader},
+    verify,
 };
 use tracer_common::event::Kind;
 
@@ -130,13 +132,16 @@ fn kind(event: &Event<'_>) -> Option<Kind> {
 /// Follows `recording` through `mishaps`.
 fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
     let mut reader = Reader::new(recording).unwrap();
-    let mut lifecycle = Lifecycle::new(reader.head().config.clone());
+    let Head { config, hello } = reader.head().clone();
+    let mut lifecycle = Lifecycle::new(config.clone());
+    let mut kernel = KernelCounts::default();
     let mut json = Vec::new();
     let mut sequence = 0;
     let mut out = |record: &Record<'_>| {
         sequence += 1;
         record.write_json("box", sequence, &mut json);
     };
+    out(&Record::Hello(&hello));
     let mut mishaps = mishaps.iter().chain(std::iter::repeat(&Mishap::None));
     // A wait or free that comes after the next event.
     let mut held: Option<Event<'static>> = None;
@@ -145,6 +150,7 @@ fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
         let kind = kind(&event);
         if let (Event::Tick { ktime_ns }, Some(kind)) = (&event, lost.pop()) {
             let loss = Loss { ktime_ns: *ktime_ns, stage: LossStage::Ring, record: Some(kind), count: 1 };
+            kernel.count(&Event::Loss(loss));
             lifecycle.apply(&Event::Loss(loss), &mut out);
         }
         let mishap = kind.map_or(&Mishap::None, |_| mishaps.next().unwrap());
@@ -155,21 +161,34 @@ fn hear(recording: &[u8], mishaps: &[Mishap]) -> Told {
                 continue;
             }
             (mishap, event) => {
+                kernel.count(&event);
                 lifecycle.apply(&event, &mut out);
                 if matches!((mishap, kind), (Mishap::Twice, Some(Kind::Exit | Kind::Fork))) {
+                    kernel.count(&event);
                     lifecycle.apply(&event, &mut out);
                 }
             }
         }
         if let Some(event) = held.take() {
+            kernel.count(&event);
             lifecycle.apply(&event, &mut out);
         }
     }
-    let boot = boot_hash(&reader.head().config.boot_id);
+    let boot = boot_hash(&config.boot_id);
     let live: HashSet<String> =
         lifecycle.lives().map(|(tgid, ticks)| EntityId::new(boot, tgid, ticks).to_string()).collect();
     assert_eq!(lifecycle.stats().live as usize, live.len());
     lifecycle.finish(&mut out);
+    let account = Account {
+        time: Time::from_boot(lifecycle.now_ns(), config.wall_offset_ns),
+        records: kernel.records,
+        received: kernel.submitted(),
+        written: sequence,
+        lifecycle: lifecycle.stats(),
+        ..Account::default()
+    };
+    let bye = Bye { account, reason: Reason::End };
+    Record::Bye(&bye).write_json("box", sequence + 1, &mut json);
     let mut told = Told { lines: String::from_utf8(json).unwrap(), live, ..Told::default() };
     for line in told.lines.lines() {
         let value: Value = serde_json::from_str(line).unwrap();
@@ -190,6 +209,12 @@ thread_local! {
 fn check_lines(lines: &str) {
     SCHEMA.with(|schema| schema.check(lines));
     assert!(lines.lines().all(|line| line.len() < MAX_LINE_BYTES));
+}
+
+/// A whole stream must be proven.
+fn check_stream(lines: &str) {
+    let reasons = verify::read(lines.as_bytes()).unwrap().reasons;
+    assert!(reasons.is_empty(), "{reasons:#?}\n{lines}");
 }
 
 /// JSON pointers to what is not known at a level.
@@ -229,6 +254,7 @@ proptest! {
     fn a_true_story_is_told_whole(deeds in prop::collection::vec(deed(), 0..120)) {
         let told = hear(&tell(&deeds, full()), &[]);
         check_lines(&told.lines);
+        check_stream(&told.lines);
         prop_assert!(told.births.values().all(|births| *births == 1));
         prop_assert!(told.timelines.values().all(|timelines| timelines.len() == 1));
         // The process from before still lives; every other one was born, and lives or was told.
@@ -266,8 +292,11 @@ proptest! {
         let counted = hear(&tell(&deeds, full()), &[]).lines;
         let told = hear(&tell(&deeds, Config { cow: level, ..full() }), &[]).lines;
         check_lines(&told);
+        check_stream(&told);
+        check_stream(&hear(&tell(&deeds, Config { cow: level, ..config() }), &[]).lines);
         prop_assert_eq!(told.lines().count(), counted.lines().count());
-        for (told, counted) in told.lines().zip(counted.lines()) {
+        // `hello` names the level.
+        for (told, counted) in told.lines().zip(counted.lines()).skip(1) {
             let told: Value = serde_json::from_str(told).unwrap();
             let mut counted: Value = serde_json::from_str(counted).unwrap();
             for path in unknown(level) {
@@ -287,6 +316,7 @@ proptest! {
         let recording = tell(&deeds, full());
         let told = hear(&recording, &mishaps);
         check_lines(&told.lines);
+        check_stream(&told.lines);
         prop_assert!(told.births.values().all(|births| *births == 1));
         for timelines in told.timelines.values() {
             prop_assert_eq!(timelines.len(), 1);
@@ -349,6 +379,7 @@ proptest! {
         let some = common::follow(&recording, &Filter { comms: vec!["tr*".into()], ..Filter::default() });
         let kept = |lines: &str| lines.lines().filter(|line| line.contains("\"name\":\"true\"")).count();
         prop_assert_eq!(kept(&all), kept(&some));
+        check_stream(&all);
         prop_assert!(!some.contains("\"name\":\"sh\""));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Check<'a> {
 impl<'a> Check<'a> {
     /// Starts with the rules that every stream keeps.
     pub(crate) fn new(run: &'a Run) -> Self {
-        Self { run, errors: run.stream.violations(), lines: Vec::new() }
+        Self { run, errors: run.violations(), lines: Vec::new() }
     }
 
     /// Without these rules, for runs that are meant to break some.

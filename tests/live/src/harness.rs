@@ -209,6 +209,7 @@ impl Live {
             stderr: String::from_utf8_lossy(&fs::read(self.dir.file("stderr"))?).into_owned(),
             code: status.code().or(status.signal().map(|signal| -signal)),
             facts: serde_json::from_slice(&facts).unwrap_or_default(),
+            output: self.output,
             _dir: self.dir,
         })
     }
@@ -243,8 +244,28 @@ pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     /// What the workload knows; null when it wrote nothing.
     pub(crate) facts: Value,
+    output: PathBuf,
     /// Its files are there as long as this is.
     _dir: TempDir,
+}
+
+impl Run {
+    /// What does not hold although it must in every whole stream, as `tracer verify` says, and what was lost.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let mut errors = self.stream.errors.clone();
+        let verified = tracer(["verify".into(), self.output.clone().into_os_string()])
+            .and_then(|mut command| command.output());
+        match verified {
+            Ok(verified) if verified.status.success() => {}
+            Ok(verified) => {
+                let said = [verified.stdout, verified.stderr].concat();
+                errors.push(String::from_utf8_lossy(&said).into_owned());
+            }
+            Err(error) => errors.push(format!("tracer verify: {error}")),
+        }
+        errors.extend(self.stream.of("lost").map(|line| format!("lost: {line}")));
+        errors
+    }
 }
 
 /// Sends a signal to a process.

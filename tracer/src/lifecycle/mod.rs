@@ -99,6 +99,8 @@ impl<F: FnMut(&Record<'_>)> Output for F {
 /// What the lifecycle holds and what it met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Processes that were ever known.
+    pub lives: u64,
     /// Processes that run.
     pub live: u64,
     /// Processes that have ended and were not reaped.
@@ -110,7 +112,7 @@ pub struct Stats {
 }
 
 /// Counts of what should not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Anomalies {
     pub table_full: u64,
@@ -166,6 +168,7 @@ pub struct Lifecycle {
     unreaped: VecDeque<Key>,
     zombie_count: u64,
     live_count: u64,
+    life_count: u64,
     progress: Progress,
 }
 
@@ -186,6 +189,7 @@ impl Lifecycle {
             unreaped: VecDeque::new(),
             zombie_count: 0,
             live_count: 0,
+            life_count: 0,
             progress: Progress::default(),
             config,
         }
@@ -220,6 +224,7 @@ impl Lifecycle {
     /// What is held and what was met.
     pub fn stats(&self) -> Stats {
         Stats {
+            lives: self.life_count,
             live: self.live_count,
             zombies: self.zombie_count,
             duplicates: self.duplicates,
@@ -292,6 +297,7 @@ impl Lifecycle {
         process.losses_before = self.losses.count;
         let key = self.table.insert(process)?;
         self.live_count += 1;
+        self.life_count += 1;
         Some(key)
     }
 

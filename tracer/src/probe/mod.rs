@@ -141,6 +141,12 @@ struct Misses {
     faults: u64,
 }
 
+impl Misses {
+    fn total(&self) -> u64 {
+        self.records.iter().sum::<u64>() + self.faults
+    }
+}
+
 /// Attached programs and their maps. Dropping it detaches them.
 pub struct Probe {
     loaded: Loaded,
@@ -152,6 +158,8 @@ pub struct Probe {
     capabilities: Capabilities,
     reported: Stats,
     reported_misses: Misses,
+    /// Skipped runs of the self-test: nothing of the trace was lost by them.
+    misses_before: u64,
 }
 
 impl Probe {
@@ -203,9 +211,11 @@ impl Probe {
             capabilities,
             reported: maps::NO_STATS,
             reported_misses: Misses::default(),
+            misses_before: 0,
         };
         probe.reported = probe.counts.total();
         probe.reported_misses = probe.misses();
+        probe.misses_before = probe.reported_misses.total();
         Ok(probe)
     }
 
@@ -269,8 +279,7 @@ impl Probe {
 
     /// Runs that the kernel skipped (`recursion_misses`) and whose event is lost by that, since the start.
     pub fn recursion_misses(&self) -> u64 {
-        let Misses { records, faults } = self.misses();
-        records.iter().sum::<u64>() + faults
+        self.misses().total().saturating_sub(self.misses_before)
     }
 
     /// Runs that the kernel skipped, for each program in use, since the start.

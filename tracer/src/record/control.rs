@@ -119,7 +119,7 @@ impl Hello {
 }
 
 /// Records of one kind, counted by the kernel side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct KindCounts {
     pub seen: u64,
@@ -177,6 +177,7 @@ struct AccountFields {
     received: u64,
     written: u64,
     filtered: u64,
+    lives: u64,
     live: u64,
     zombies: u64,
     anomalies: Anomalies,
@@ -203,12 +204,13 @@ impl Account {
     fn fields(&self, reason: Option<Reason>) -> AccountFields {
         let Self { time: _, records, received, written, filtered, recursion_misses, skipped, lifecycle } =
             *self;
-        let Stats { live, zombies, duplicates, anomalies } = lifecycle;
+        let Stats { lives, live, zombies, duplicates, anomalies } = lifecycle;
         AccountFields {
             records: ByKind(records),
             received,
             written,
             filtered,
+            lives,
             live,
             zombies,
             anomalies,

@@ -9,7 +9,7 @@ mod steps;
 mod text;
 mod timeline;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA, Skipped,
@@ -79,7 +79,7 @@ pub struct Subject<'a> {
 }
 
 /// A process, as another one refers to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Its pid.
     pub pid: u32,
@@ -88,7 +88,7 @@ pub struct ProcessId {
 }
 
 /// A sum of copy-on-write work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copies {
     /// Pages copied; a huge page counts as one.
     pub copies: u64,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use serde::{Serialize, Serializer, ser::SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeSeq};
 
 /// A moment, in ns since 1970 (UTC). Shown as RFC 3339 with nine digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,33 @@ impl Time {
     pub fn from_boot(ktime_ns: u64, wall_offset_ns: i64) -> Self {
         let boot = i64::try_from(ktime_ns).unwrap_or(i64::MAX);
         Self(boot.saturating_add(wall_offset_ns))
+    }
+
+    /// Reads what [`Display`] shows; `None` when it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |from, to| text.get(from..to)?.parse::<i64>().ok();
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second, nanos) =
+            (number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 29)?);
+        // As in `Display`, the other way round.
+        let year = year - i64::from(month <= 2);
+        let march_month = (month + 9) % 12;
+        let of_era = {
+            let year_of_era = year.rem_euclid(400);
+            365 * year_of_era + year_of_era / 4 - year_of_era / 100 + (153 * march_month + 2) / 5 + day - 1
+        };
+        let days = year.div_euclid(400) * 146_097 + of_era - 719_468;
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        let time = Self(i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()?);
+        // What is no date, as the 30th of February, would be shown as another one.
+        (time.to_string() == text).then_some(time)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        Self::parse(text).ok_or_else(|| de::Error::custom(format_args!("{text} is no time")))
     }
 }
 
@@ -67,6 +94,39 @@ impl EntityId {
         let [_, p0, p1, p2] = tgid.to_be_bytes();
         let [_, _, _, t0, t1, t2, t3, t4] = start_ticks.to_be_bytes();
         Self([b0, b1, b2, b3, p0, p1, p2, t0, t1, t2, t3, t4])
+    }
+
+    /// Reads what [`Display`] shows; `None` when it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 12];
+        if text.len() != 16 {
+            return None;
+        }
+        for (digits, bytes) in text.as_bytes().chunks(4).zip(bytes.chunks_mut(3)) {
+            let group = digits.iter().try_fold(0, |group: u32, digit| {
+                let six = URL.iter().position(|of| of == digit)?;
+                Some(group << 6 | six as u32)
+            })?;
+            bytes.copy_from_slice(&group.to_be_bytes()[1..]);
+        }
+        Some(Self(bytes))
+    }
+
+    /// What it was made of: the hash of the boot id, the pid, the start in clock ticks.
+    pub fn parts(self) -> (u32, u32, u64) {
+        let [b0, b1, b2, b3, p0, p1, p2, t0, t1, t2, t3, t4] = self.0;
+        (
+            u32::from_be_bytes([b0, b1, b2, b3]),
+            u32::from_be_bytes([0, p0, p1, p2]),
+            u64::from_be_bytes([0, 0, 0, t0, t1, t2, t3, t4]),
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for EntityId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        Self::parse(text).ok_or_else(|| de::Error::custom(format_args!("{text} is no entity id")))
     }
 }
 
@@ -223,6 +283,22 @@ mod tests {
             (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
         ] {
             assert_eq!(Time(ns).to_string(), expected);
+            assert_eq!(Time::parse(expected), Some(Time(ns)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_not_read() {
+        for text in [
+            "",
+            "2026-02-30T00:00:00.000000000Z",
+            "2026-13-01T00:00:00.000000000Z",
+            "2026-01-01T24:00:00.000000000Z",
+            "2026-01-01T00:00:00.000000000",
+            "2026-01-01T00:00:00.0000000é0Z",
+            "9999-12-31T23:59:59.999999999Z",
+        ] {
+            assert_eq!(Time::parse(text), None, "{text}");
         }
     }
 
@@ -233,6 +309,10 @@ mod tests {
         assert_eq!(id.to_string().len(), 16);
         assert_ne!(id, EntityId::new(boot, 4242, 123_457));
         assert_ne!(id, EntityId::new(boot, 4243, 123_456));
+        assert_eq!(EntityId::parse(&id.to_string()), Some(id));
+        assert_eq!(id.parts(), (boot, 4242, 123_456));
+        assert_eq!(EntityId::parse("short"), None);
+        assert_eq!(EntityId::parse(&"+".repeat(16)), None);
         assert_eq!(EntityId::new(0, 0, 0).to_string(), "A".repeat(16));
         assert_eq!(EntityId::new(u32::MAX, u32::MAX, u64::MAX).to_string(), "_".repeat(16));
     }

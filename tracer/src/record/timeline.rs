@@ -1,6 +1,6 @@
 //! A whole process life in one line.
 
-use serde::{Serialize, Serializer, ser::SerializeSeq};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use tracer_common::event::Kind;
 
 use super::{
@@ -104,7 +104,7 @@ pub struct Fork {
 }
 
 /// What the fork cost the parent.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct ByParent {
     #[serde(flatten)]
@@ -135,7 +135,7 @@ impl Serialize for Interpreters<'_> {
 }
 
 /// Pages copied because they were shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowCounts {
     pub copies: u64,
@@ -151,7 +151,7 @@ pub struct CowCounts {
 }
 
 /// Copies by what caused them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowBy {
     pub user: u64,
@@ -162,7 +162,7 @@ pub struct CowBy {
 }
 
 /// Copies by faults, by the page that was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowByPage {
     pub anon: u64,
@@ -174,7 +174,7 @@ pub struct CowByPage {
 }
 
 /// Copies by faults, by where in memory they were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowByRegion {
     pub heap: u64,
@@ -203,7 +203,7 @@ pub struct Faults {
 }
 
 /// What it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Children {
     pub forks: u64,

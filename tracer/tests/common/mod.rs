@@ -7,9 +7,9 @@ mod story;
 
 pub(crate) use story::*;
 use tracer::{
-    decode::Event,
     filter::Filter,
     lifecycle::Lifecycle,
+    pipeline::KernelCounts,
     record::{Account, Bye, Reason, Record, Time},
     replay::{Head, Reader},
 };
@@ -29,22 +29,17 @@ pub(crate) fn follow(recording: &[u8], filter: &Filter) -> String {
         }
     };
     write(&Record::Hello(&hello));
-    let mut received = 0;
+    let mut kernel = KernelCounts::default();
     while let Some(event) = reader.next_event().unwrap() {
-        received += u64::from(!matches!(
-            event,
-            Event::Snapshot(_)
-                | Event::Progress { .. }
-                | Event::Loss(_)
-                | Event::Gone { .. }
-                | Event::Tick { .. }
-        ));
+        kernel.count(&event);
         lifecycle.apply(&event, &mut write);
     }
     lifecycle.finish(&mut write);
     let mut account = Account {
         time: Time::from_boot(lifecycle.now_ns(), config.wall_offset_ns),
-        received,
+        records: kernel.records,
+        received: kernel.submitted(),
+        recursion_misses: kernel.recursion_misses,
         lifecycle: lifecycle.stats(),
         ..Account::default()
     };

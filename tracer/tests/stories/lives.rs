@@ -200,7 +200,15 @@ fn process_from_before_forks_and_ends() {
 #[test]
 fn child_found_before_its_parent() {
     let mut s = Story::new(config());
-    s.at(9000).snapshot(100, 300, "/bin/cat", "cat ").snapshot(101, 400, "/bin/cat", "cat ");
+    s.at(9000).existing(100, 5000);
+    s.event(Event::Snapshot(Snapshot {
+        tgid: 100,
+        ppid: 300,
+        start_ticks: 500,
+        parent_start_ticks: 300,
+        ..Snapshot::default()
+    }));
+    s.snapshot(101, 400, "/bin/cat", "cat ");
     s.snapshot(300, 0, "/bin/sh", "sh ").existing(301, 3010);
     s.event(Event::Snapshot(Snapshot { tgid: 301, ppid: 300, start_ticks: 301, ..Snapshot::default() }));
     for (pid, parent) in [(100, 300), (101, 400), (301, 300), (300, 0)] {

@@ -1,0 +1,132 @@
+//! The sums within a line. They are made with saturation, as those of the stream are.
+
+use super::{
+    line::{Fork, Story},
+    reasons::At,
+};
+use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts};
+
+const PAGE_BYTES: u64 = 4096;
+
+fn sum<const N: usize>(parts: [u64; N]) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// What is not counted is null, and adds nothing.
+fn or_none(count: Option<u64>) -> u64 {
+    count.unwrap_or(0)
+}
+
+pub(super) fn plus(one: Copies, other: Copies) -> Copies {
+    Copies {
+        copies: one.copies.saturating_add(other.copies),
+        reuses: one.reuses.zip(other.reuses).map(|(one, other)| one.saturating_add(other)),
+        bytes: one.bytes.saturating_add(other.bytes),
+    }
+}
+
+/// Of `tracer.cow`, what `tracer.fork` has of it.
+pub(super) fn total(cow: &CowCounts) -> Copies {
+    Copies { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes }
+}
+
+/// Two sums of the same things must be the same.
+pub(super) fn same(at: &mut At<'_>, what: &str, sum: Copies, of: &str, other: Copies) {
+    at.same(format_args!("{what}.copies"), sum.copies, of, other.copies);
+    at.same(format_args!("{what}.bytes"), sum.bytes, of, other.bytes);
+    match (sum.reuses, other.reuses) {
+        (Some(reuses), Some(others)) => at.same(format_args!("{what}.reuses"), reuses, of, others),
+        (None, None) => {}
+        _ => at.expect(false, format_args!("{what}.reuses is null, or {of} is, but not both")),
+    }
+}
+
+/// Whether nothing of `part` is more than in `whole`.
+pub(super) fn is_within(part: Copies, whole: Copies) -> bool {
+    part.copies <= whole.copies
+        && part.bytes <= whole.bytes
+        && part.reuses.zip(whole.reuses).is_none_or(|(part, whole)| part <= whole)
+}
+
+/// The parts of `tracer.cow`, which are made of counters read at one time.
+pub(super) fn cow(at: &mut At<'_>, cow: &CowCounts) {
+    let CowBy { user, kernel, gup, remote_candidates: _, eager } = cow.by;
+    let by_faults = user.saturating_add(or_none(kernel));
+    let all = sum([by_faults, or_none(gup), or_none(eager)]);
+    at.same("tracer.cow.copies", cow.copies, "the sum of tracer.cow.by", all);
+    if let Some(CowByPage { anon, ksm, file, file_first, swap, huge }) = cow.by_page {
+        let pages = sum([anon, ksm, file, or_none(file_first), or_none(swap), huge]);
+        at.same("the sum of tracer.cow.by_page", pages, "by.user and by.kernel", by_faults);
+    }
+    let reuses = or_none(cow.reuses);
+    at.expect(
+        or_none(cow.huge_reuses) <= reuses,
+        format_args!("tracer.cow.huge_reuses is more than the {reuses} reuses"),
+    );
+    let upgrades = or_none(cow.zero_upgrades);
+    at.expect(
+        or_none(cow.huge_zero_upgrades) <= upgrades,
+        format_args!("tracer.cow.huge_zero_upgrades is more than the {upgrades} zero_upgrades"),
+    );
+    if let Some(after) = cow.after_exec {
+        at.expect(is_within(after, total(cow)), format_args!("tracer.cow.after_exec is more than the whole"));
+    }
+}
+
+/// The sums of a whole life, at whose end no counter moves any more.
+pub(super) fn timeline(at: &mut At<'_>, story: &Story) {
+    if let Some(counts) = &story.cow {
+        cow(at, counts);
+        if counts.by_page.is_none_or(|by_page| by_page.huge == 0) {
+            let bytes = counts.copies.saturating_mul(PAGE_BYTES);
+            at.same("tracer.cow.bytes", counts.bytes, "that of so many small pages", bytes);
+        }
+        if let Some(CowByRegion { heap, stack, data, file, anon }) = counts.by_region {
+            let regions = sum([heap, stack, data, file, anon]);
+            let by_faults = counts.by.user.saturating_add(or_none(counts.by.kernel));
+            at.same("the sum of tracer.cow.by_region", regions, "by.user and by.kernel", by_faults);
+        }
+    }
+    if let Some(of_fork) = &story.fork {
+        fork(at, story, of_fork);
+    }
+    let children = &story.children;
+    let all = sum([children.forks, children.vforks, children.spawns, children.clones]);
+    at.expect(
+        children.execs_followed <= all,
+        format_args!("tracer.children.execs_followed is {} of {all} children", children.execs_followed),
+    );
+}
+
+fn fork(at: &mut At<'_>, story: &Story, fork: &Fork) {
+    let Fork { before_exec, by_parent, wasted, shares_mm, .. } = fork;
+    at.expect(
+        !shares_mm || by_parent.is_none(),
+        format_args!("tracer.fork.by_parent is not null, though parent and child share the memory"),
+    );
+    match (before_exec, by_parent, wasted) {
+        (Some(before), Some(parent), Some(wasted)) if story.exec.seq > 0 => {
+            same(at, "tracer.fork.wasted", *wasted, "before_exec and by_parent", plus(*before, *parent));
+        }
+        (Some(_), Some(_), None) if story.exec.seq > 0 => {
+            at.expect(false, format_args!("tracer.fork.wasted is null, but its parts are known"));
+        }
+        (.., wasted) => at.expect(
+            wasted.is_none(),
+            format_args!("tracer.fork.wasted is not null without an exec and both of its parts"),
+        ),
+    }
+    let (Some(before), Some(cow)) = (before_exec, &story.cow) else { return };
+    let whole = total(cow);
+    match (story.exec.seq, cow.after_exec) {
+        (0, _) => same(at, "tracer.fork.before_exec", *before, "all that it copied", whole),
+        (1, Some(after)) => {
+            same(at, "tracer.cow", whole, "before and after the only exec", plus(*before, after));
+        }
+        (_, Some(after)) => at.expect(
+            is_within(plus(*before, after), whole),
+            format_args!("before_exec and after_exec are more than the whole of tracer.cow"),
+        ),
+        (_, None) => {}
+    }
+}
