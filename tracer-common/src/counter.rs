@@ -94,9 +94,17 @@ pub const UNSORTED: u32 = 40;
 pub const ENDED_MINOR: u32 = 41;
 /// The same with I/O.
 pub const ENDED_MAJOR: u32 = 42;
+/// Time in user mode of the threads that have ended, in ns, as sampled by the tick.
+pub const ENDED_USER_NS: u32 = 43;
+/// The same in the kernel.
+pub const ENDED_SYSTEM_NS: u32 = 44;
+/// Time on a CPU of the threads that have ended, in ns, as measured by the scheduler.
+pub const ENDED_CPU_NS: u32 = 45;
+/// Threads that ended in exit_group(2).
+pub const ENDED_GROUP: u32 = 46;
 
 /// Number of counters of a process.
-pub const COUNTERS: usize = 43;
+pub const COUNTERS: usize = 47;
 
 /// The counters of a process.
 pub type Counters = [u64; COUNTERS];

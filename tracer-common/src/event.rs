@@ -175,6 +175,36 @@ pub struct Exec {
     pub comm: [u8; COMM_BYTES],
 }
 
+/// CPU time and memory of a process, as the kernel keeps them in `signal_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time in user mode, as sampled by the tick: right only in relation to `system_ns`.
+    pub user_ns: u64,
+    /// Time in the kernel, likewise.
+    pub system_ns: u64,
+    /// Time on a CPU, as the scheduler measures it.
+    pub cpu_ns: u64,
+    /// Time in user mode that the kernel told last (wait4, getrusage, `/proc`); 0 when nobody has asked.
+    pub told_user_ns: u64,
+    /// Time in the kernel that it told then.
+    pub told_system_ns: u64,
+    /// Most memory that was resident.
+    pub max_rss_bytes: u64,
+}
+
+/// What the kernel does when a process ends: [`Exit::auto_reap`] and [`Free::auto_reap`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoReap {
+    /// It cannot be told.
+    Unknown = 0,
+    /// It leaves a zombie to the parent.
+    No = 1,
+    /// It reaps it itself: the parent ignores SIGCHLD or has SA_NOCLDWAIT.
+    Yes = 2,
+}
+
 /// The end of a process: `sched_process_exit` of its last thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +219,8 @@ pub struct Exit {
     pub minor_faults: u64,
     /// Page faults with I/O (`maj_flt`, likewise).
     pub major_faults: u64,
+    /// Until now: the process has still to give up its memory, and the time since the last tick is not added.
+    pub usage: Usage,
     /// As `wait4` reports it: low 7 bits the signal, bit 7 core dumped, bits 8 to 15 the exit code.
     pub status: u32,
     /// System call number the last thread is in; `u32::MAX` when none.
@@ -197,6 +229,10 @@ pub struct Exit {
     pub uid: u32,
     /// Parent as the kernel names it now (`real_parent`).
     pub real_parent_tgid: u32,
+    /// An [`AutoReap`], as the parent's handler of SIGCHLD is now.
+    pub auto_reap: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Name of the process's leader.
     pub comm: [u8; COMM_BYTES],
 }
@@ -207,10 +243,12 @@ pub struct Exit {
 pub struct Free {
     /// The process; `ktime_ns` is later than the reap.
     pub header: Header,
+    /// All of it: the kernel added up the last thread when the process was reaped.
+    pub usage: Usage,
     /// Its last parent: only that process could reap it.
     pub real_parent_tgid: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// An [`AutoReap`], as the last parent's handler of SIGCHLD is now.
+    pub auto_reap: u32,
 }
 
 /// `sys_exit` of wait4 or waitid that returned a process.
@@ -308,8 +346,9 @@ wire! {
     Header = H,
     Fork = H + 8 * 8 + 32 + 8 * 4 + COMM_BYTES,
     Exec = H + 8 + 2 * 32 + 8 * 4 + COMM_BYTES,
-    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + 4 * 4 + COMM_BYTES,
-    Free = H + 8,
+    Usage = 6 * 8,
+    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + size_of::<Usage>() + 6 * 4 + COMM_BYTES,
+    Free = H + size_of::<Usage>() + 8,
     Wait = H + 8,
     ExecFailed = H + 8,
     ForkFailed = H + 8,

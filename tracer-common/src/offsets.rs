@@ -44,6 +44,14 @@ offsets! {
     task_start_boottime = "task_struct" "start_boottime|real_start_time",
     /// The parent, in whose list of children it is.
     task_real_parent = "task_struct" "real_parent",
+    /// Who is told of its end: the real parent, or its debugger.
+    task_parent = "task_struct" "parent",
+    /// PT_* flags; 0 while no debugger is attached.
+    task_ptrace = "task_struct" "ptrace",
+    /// Signal that its parent gets at its end.
+    task_exit_signal = "task_struct" "exit_signal",
+    /// Signal handlers; null when it was reaped.
+    task_sighand = "task_struct" "sighand",
     /// First thread of the process.
     task_group_leader = "task_struct" "group_leader",
     /// Exit status in the form of wait4.
@@ -66,6 +74,12 @@ offsets! {
     task_min_flt = "task_struct" "min_flt",
     /// Faults with I/O of this thread.
     task_maj_flt = "task_struct" "maj_flt",
+    /// Time in user mode of this thread.
+    task_user_ns = "task_struct" "utime",
+    /// Its time in the kernel.
+    task_system_ns = "task_struct" "stime",
+    /// Its time on a CPU.
+    task_cpu_ns = "task_struct" "se.sum_exec_runtime",
     /// Above 0 while faults must not be handled.
     task_pagefault_disabled = "task_struct" "pagefault_disabled",
     /// Where a parent that waits for exec or exit (vfork) is told; null when none does.
@@ -84,6 +98,22 @@ offsets! {
     signal_min_flt = "signal_struct" "min_flt",
     /// Faults with I/O of ended threads.
     signal_maj_flt = "signal_struct" "maj_flt",
+    /// Time in user mode of ended threads, as sampled by the tick.
+    signal_user_ns = "signal_struct" "utime",
+    /// Their time in the kernel, likewise.
+    signal_system_ns = "signal_struct" "stime",
+    /// Their time on a CPU, as the scheduler measures it.
+    signal_cpu_ns = "signal_struct" "sum_sched_runtime",
+    /// Time in user mode that the kernel told somebody last.
+    signal_told_user_ns = "signal_struct" "prev_cputime.utime",
+    /// Time in the kernel that it told, likewise.
+    signal_told_system_ns = "signal_struct" "prev_cputime.stime",
+    /// Most pages that were resident; of the last program's from its end on.
+    signal_max_rss = "signal_struct" "maxrss",
+    /// Element 16 of `action` is that of SIGCHLD.
+    sighand_child_handler = "sighand_struct" "action[16].sa.sa_handler",
+    /// SA_* flags.
+    sighand_child_flags = "sighand_struct" "action[16].sa.sa_flags",
     /// Effective user id.
     cred_euid = "cred" "euid",
     /// Effective group id.

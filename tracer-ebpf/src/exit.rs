@@ -3,7 +3,8 @@
 //! `sched_process_exit(struct task_struct *p)` (6.16 adds `bool group_dead`; include/trace/events/sched.h)
 //! runs in each thread that ends. `signal->live` is lowered before it, so it is 0 in the last one; in two
 //! that end at once it can be 0 in both: the daemon takes such a pair for one death.
-//! `sched_process_free(struct task_struct *p)` runs one RCU period after the reap.
+//! `sched_process_free(struct task_struct *p)` runs one RCU period after the reap, in which __exit_signal()
+//! (kernel/exit.c) has added the last thread to `signal_struct`; that is freed after it.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
@@ -11,14 +12,15 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::{self, COUNTERS},
-    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind},
+    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind, Process, Usage},
 };
 
 use crate::{
     cow,
     exec::fork_parent_totals,
-    kernel::{Pointer, Task, argument, setting},
+    kernel::{CpuTime, Pointer, Signal, Task, argument, setting},
     maps, ring,
+    syscall::EXIT_GROUP,
 };
 
 /// Settles the last fault of each thread; in the last one, reports the death with the final counters.
@@ -45,9 +47,15 @@ fn ended<P: Pointer>(task: Task<P>) {
     let tgid = task.tgid();
     let entry = maps::process(tgid);
     let (own_minor, own_major) = task.faults();
+    let own_time = task.cpu_time();
+    let syscall = Task::current().user_regs().orig_ax();
     if let Some(entry) = entry {
         maps::count(entry, counter::ENDED_MINOR, own_minor);
         maps::count(entry, counter::ENDED_MAJOR, own_major);
+        maps::count(entry, counter::ENDED_USER_NS, own_time.user_ns);
+        maps::count(entry, counter::ENDED_SYSTEM_NS, own_time.system_ns);
+        maps::count(entry, counter::ENDED_CPU_NS, own_time.cpu_ns);
+        maps::count(entry, counter::ENDED_GROUP, u64::from(syscall == EXIT_GROUP));
     }
     let signal = task.signal();
     if signal.live() != 0 {
@@ -72,17 +80,20 @@ fn ended<P: Pointer>(task: Task<P>) {
     let (mut minor, mut major) = signal.faults();
     minor += own_minor;
     major += own_major;
+    let mut time = signal.cpu_time().plus(own_time);
     if tid != tgid {
-        // A leader that ended earlier is a zombie: its faults are still its own.
+        // A leader that ended earlier is a zombie: its faults and its time are still its own.
         let (leader_minor, leader_major) = leader.faults();
         minor += leader_minor;
         major += leader_major;
+        time = time.plus(leader.cpu_time());
     }
     if let Some(entry) = entry {
-        // The kernel adds the faults of a thread to `signal` only when it is released, some time after its end;
-        // our own sum lacks the threads that ended before we knew the process. Neither can be too high.
+        // The kernel adds those of a thread to `signal` only when it is released, some time after its end; our own
+        // sum lacks the threads that ended before we knew the process. Neither can be too high.
         minor = minor.max(maps::counted(entry, counter::ENDED_MINOR));
         major = major.max(maps::counted(entry, counter::ENDED_MAJOR));
+        time = time.max(ended_time(entry));
     }
     ring::emit::<Exit>(Kind::Exit, |record| {
         let (uid, _) = task.ids();
@@ -97,13 +108,40 @@ fn ended<P: Pointer>(task: Task<P>) {
             (*record).parent = parent;
             (*record).minor_faults = minor;
             (*record).major_faults = major;
+            (*record).usage = usage(signal, time);
             (*record).status = status;
-            (*record).syscall = Task::current().user_regs().orig_ax() as u32;
+            (*record).syscall = syscall as u32;
             (*record).uid = uid;
             (*record).real_parent_tgid = leader.real_parent().tgid();
+            (*record).auto_reap = leader.auto_reap() as u32;
+            (*record).reserved = 0;
             leader.comm(&raw mut (*record).comm);
         }
     });
+}
+
+/// CPU time of the threads whose end was seen.
+#[inline(always)]
+fn ended_time(entry: *mut Process) -> CpuTime {
+    CpuTime {
+        user_ns: maps::counted(entry, counter::ENDED_USER_NS),
+        system_ns: maps::counted(entry, counter::ENDED_SYSTEM_NS),
+        cpu_ns: maps::counted(entry, counter::ENDED_CPU_NS),
+    }
+}
+
+/// What a process has used, when its threads have used `time`.
+#[inline(always)]
+fn usage<P: Pointer>(signal: Signal<P>, time: CpuTime) -> Usage {
+    let (told_user_ns, told_system_ns) = signal.told();
+    Usage {
+        user_ns: time.user_ns,
+        system_ns: time.system_ns,
+        cpu_ns: time.cpu_ns,
+        told_user_ns,
+        told_system_ns,
+        max_rss_bytes: signal.max_rss_bytes(),
+    }
 }
 
 /// Drops the entry of a process that was reaped, and tells who could have reaped it.
@@ -129,8 +167,9 @@ pub fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the reserved record; every field is written.
         unsafe {
             (*record).header = ring::header(Kind::Free, 0, tgid, tgid, start_time, size_of::<Free>() as u32);
+            (*record).usage = usage(task.signal(), task.signal().cpu_time());
             (*record).real_parent_tgid = task.real_parent().tgid();
-            (*record).reserved = 0;
+            (*record).auto_reap = task.auto_reap() as u32;
         }
     });
     0

@@ -22,6 +22,7 @@ const FORK: u64 = 57;
 pub(crate) const VFORK: u64 = 58;
 const EXECVE: u64 = 59;
 const WAIT4: u64 = 61;
+pub(crate) const EXIT_GROUP: u64 = 231;
 const WAITID: u64 = 247;
 const EXECVEAT: u64 = 322;
 pub(crate) const CLONE3: u64 = 435;

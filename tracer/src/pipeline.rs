@@ -210,6 +210,7 @@ impl<S: Sink> Pipeline<S> {
             recursion_misses: kernel.recursion_misses,
             skipped: kernel.skipped,
             lifecycle: self.lifecycle.stats(),
+            zombies: self.lifecycle.zombies(),
         }
     }
 }

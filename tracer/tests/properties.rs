@@ -263,6 +263,8 @@ proptest! {
         for timeline in told.timelines.values().flatten() {
             prop_assert_eq!(&timeline["tracer"]["complete"], true, "{}", timeline);
             prop_assert_eq!(&timeline["tracer"]["exit"]["via"], "exit_group");
+            let (reap, usage) = (&timeline["tracer"]["reap"], &timeline["tracer"]["usage"]);
+            prop_assert_eq!(&usage["final"], !reap.is_null());
             let parent = &timeline["process"]["parent"]["entity_id"];
             *paid_for.entry(parent).or_default() += copies(&timeline["tracer"]["fork"]["by_parent"]);
         }

@@ -26,9 +26,9 @@ fn summary(config: Config) -> String {
         s.exit(child, 0).wait(100, child);
     }
     s.fork_as(100, 300, CLONE_VM_VFORK, SYS_VFORK).exec(300, "/bin/true", "true");
-    s.exit(300, 0).wait(100, 300).tick();
+    s.exit(300, 0).wait(100, 300).at(2600).tick();
     s.lost(LossStage::Ring, Some(Kind::Exit), 2).fork(100, 301).lost(LossStage::Late, None, 3);
-    s.exit(301, 0).wait(100, 301).tick();
+    s.exit(301, 0).wait(100, 301).at(3200).tick();
     let recording = s.recording();
     let mut reader = Reader::new(&recording[..]).unwrap();
     let Head { config, hello } = reader.head().clone();

@@ -14,7 +14,7 @@ use tracer_common::{offsets::Offsets, settings::Settings};
 
 pub(crate) use self::{
     mm::Mm,
-    task::{Regs, Task},
+    task::{CpuTime, Regs, Signal, Task},
 };
 
 /// Filled in by the daemon before the load.

@@ -1,7 +1,10 @@
 //! A thread: what its `task_struct`, its `signal_struct` and its saved registers tell.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
-use tracer_common::event::COMM_BYTES;
+use tracer_common::{
+    counter::PAGE_BYTES,
+    event::{AutoReap, COMM_BYTES},
+};
 
 use super::{Mm, Pointer, Reached, offset, read_kernel, setting};
 
@@ -87,6 +90,42 @@ impl<P: Pointer> Task<P> {
         let (minor, major) = self.faults();
         (minor as u32).wrapping_add(major as u32)
     }
+    /// CPU time of this thread, up to the last tick or switch.
+    #[inline(always)]
+    pub(crate) fn cpu_time(self) -> CpuTime {
+        CpuTime {
+            user_ns: self.0.read(offset!(task_user_ns)),
+            system_ns: self.0.read(offset!(task_system_ns)),
+            cpu_ns: self.0.read(offset!(task_cpu_ns)),
+        }
+    }
+    /// Whether the kernel reaps this process itself, as its parent is now (do_notify_parent() in kernel/signal.c).
+    #[inline(always)]
+    pub(crate) fn auto_reap(self) -> AutoReap {
+        const SIGCHLD: u32 = 17;
+        const SIG_IGN: u64 = 1;
+        const SA_NOCLDWAIT: u64 = 2;
+        let parent = self.real_parent();
+        let handlers = parent.0.follow(offset!(task_sighand));
+        if handlers.address() == 0 {
+            return AutoReap::Unknown;
+        }
+        let ignores = handlers.read::<u64>(offset!(sighand_child_handler)) == SIG_IGN
+            || handlers.read::<u64>(offset!(sighand_child_flags)) & SA_NOCLDWAIT != 0;
+        if !ignores {
+            return AutoReap::No;
+        }
+        // A debugger is always told; when another one than the parent has waited, the parent's turn comes.
+        let debugger = Task(self.0.follow(offset!(task_parent)));
+        if self.0.read::<u32>(offset!(task_ptrace)) != 0 && debugger.tgid() == parent.tgid() {
+            return AutoReap::No;
+        }
+        // Another signal becomes SIGCHLD when the parent has called exec since.
+        if self.0.read::<u32>(offset!(task_exit_signal)) != SIGCHLD {
+            return AutoReap::Unknown;
+        }
+        AutoReap::Yes
+    }
     /// True while it reclaims memory, of the machine or of its cgroup, because an allocation of its own found none.
     #[inline(always)]
     pub(crate) fn is_reclaiming(self) -> bool {
@@ -145,6 +184,38 @@ impl<P: Pointer> Task<P> {
     }
 }
 
+/// CPU time in ns.
+#[derive(Clone, Copy)]
+pub(crate) struct CpuTime {
+    /// In user mode, as sampled by the tick.
+    pub(crate) user_ns: u64,
+    /// In the kernel, likewise.
+    pub(crate) system_ns: u64,
+    /// Both, as the scheduler measures it.
+    pub(crate) cpu_ns: u64,
+}
+
+impl CpuTime {
+    #[inline(always)]
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            user_ns: self.user_ns + other.user_ns,
+            system_ns: self.system_ns + other.system_ns,
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+        }
+    }
+
+    /// The greater of each.
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            user_ns: self.user_ns.max(other.user_ns),
+            system_ns: self.system_ns.max(other.system_ns),
+            cpu_ns: self.cpu_ns.max(other.cpu_ns),
+        }
+    }
+}
+
 /// `struct signal_struct`: what the threads of a process share.
 #[derive(Clone, Copy)]
 pub(crate) struct Signal<P>(P);
@@ -165,6 +236,25 @@ impl<P: Pointer> Signal<P> {
     #[inline(always)]
     pub(crate) fn faults(self) -> (u64, u64) {
         (self.0.read(offset!(signal_min_flt)), self.0.read(offset!(signal_maj_flt)))
+    }
+    /// CPU time of threads that were released.
+    #[inline(always)]
+    pub(crate) fn cpu_time(self) -> CpuTime {
+        CpuTime {
+            user_ns: self.0.read(offset!(signal_user_ns)),
+            system_ns: self.0.read(offset!(signal_system_ns)),
+            cpu_ns: self.0.read(offset!(signal_cpu_ns)),
+        }
+    }
+    /// Time in user mode and in the kernel that was told last; together the time on a CPU then.
+    #[inline(always)]
+    pub(crate) fn told(self) -> (u64, u64) {
+        (self.0.read(offset!(signal_told_user_ns)), self.0.read(offset!(signal_told_system_ns)))
+    }
+    /// Most memory that was resident. do_exit() adds that of the last program before `sched_process_exit`.
+    #[inline(always)]
+    pub(crate) fn max_rss_bytes(self) -> u64 {
+        self.0.read::<u64>(offset!(signal_max_rss)) * PAGE_BYTES
     }
 }
 

@@ -232,6 +232,7 @@ impl Lifecycle {
             process.state = State::Zombie;
             self.live_count -= 1;
             self.zombie_count += 1;
+            self.unreaped.push_back(key);
         }
         self.mark_root(key);
         self.spread_tree(key);

@@ -1,18 +1,24 @@
 //! How lives leave the table: reaped, gone, or pushed out because the table is full.
 
-use tracer_common::event::{Free, Wait};
+use tracer_common::event::{AutoReap, Free, Wait};
 
 use super::{
     Lifecycle, Output, bill,
     process::{Id, Process, Reaped, State},
+    steps::auto_reap,
     table::Key,
+    usage::Usage,
 };
 use crate::record::{Missing, Program, ReapStep, Record};
 
 /// How long the timeline of a process that nobody reaps is held.
-const REAP_WITHIN_NS: u64 = 1_000_000_000;
+pub(super) const REAP_WITHIN_NS: u64 = 1_000_000_000;
 /// How long the record of a wait call may come after the free record of the same reap.
 const WAIT_WITHIN_NS: u64 = 50_000_000;
+/// How long the free record may come after that of the wait call, for the timeline to have what only it knows.
+const FREE_WITHIN_NS: u64 = 500_000_000;
+/// Made with it, a process is reaped by the kernel whatever its parent wants (7.1, include/uapi/linux/sched.h).
+const CLONE_AUTOREAP: u64 = 1 << 34;
 
 impl Lifecycle {
     /// The kernel dropped a process: the upper bound of when it was reaped, by its last parent.
@@ -22,14 +28,20 @@ impl Lifecycle {
         let Some(key) = self.table.key(self.id_of(header)) else {
             return;
         };
-        if self.table.get(key).is_none_or(|process| process.closing) {
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
+        process.usage = Some(Usage { counted: free.usage, is_final: true });
+        if process.closing {
             return;
         }
+        let auto = process.was_auto_reaped(auto_reap(free.auto_reap));
         self.reparent(key, free.real_parent_tgid, header.ktime_ns, out);
         let hold = if self.config.full_hooks { WAIT_WITHIN_NS } else { 0 };
         let reaped = Reaped {
             ktime_ns: header.ktime_ns,
-            by: (free.real_parent_tgid != 0).then_some(free.real_parent_tgid),
+            by: Some(free.real_parent_tgid).filter(|&tgid| tgid != 0 && auto != Some(true)),
+            auto,
             exact: false,
         };
         self.close(key, Some(reaped), header.ktime_ns.saturating_add(hold));
@@ -66,13 +78,13 @@ impl Lifecycle {
         if has_other_parent {
             return;
         }
-        let reaped = Reaped { ktime_ns: header.ktime_ns, by: Some(waiter), exact: true };
+        let reaped = Reaped { ktime_ns: header.ktime_ns, by: Some(waiter), auto: Some(false), exact: true };
         if process.closing {
             if let Some(process) = self.table.get_mut(key) {
                 process.reaped = Some(reaped);
             }
         } else {
-            self.close(key, Some(reaped), header.ktime_ns);
+            self.close(key, Some(reaped), header.ktime_ns.saturating_add(FREE_WITHIN_NS));
         }
     }
 
@@ -95,7 +107,8 @@ impl Lifecycle {
     /// The reap of a zombie that must have happened by now.
     fn reaped_by_nobody_known(&self, key: Key) -> Option<Reaped> {
         let process = self.table.get(key)?;
-        process.end.is_some().then_some(Reaped { ktime_ns: self.now_ns, by: None, exact: false })
+        let reaped = Reaped { ktime_ns: self.now_ns, by: None, auto: None, exact: false };
+        process.end.is_some().then_some(reaped)
     }
 
     /// A life is over; it is written at the first tick from `due_ns` on.
@@ -128,7 +141,7 @@ impl Lifecycle {
         self.advance(ktime_ns);
         let now = self.now_ns;
         self.write_progress(out);
-        while let Some((_, key)) = self.closing.pop_front_if(|(due, _)| *due <= now) {
+        while let Some(key) = self.next_closed() {
             self.write_closed(key, out);
         }
         let ended_before = now.saturating_sub(REAP_WITHIN_NS);
@@ -140,6 +153,14 @@ impl Lifecycle {
             let table = &self.table;
             self.unreaped.retain(|&key| table.get(key).is_some());
         }
+    }
+
+    /// The next life that is over and due: its time has come, or there is nothing to wait for.
+    fn next_closed(&mut self) -> Option<Key> {
+        let (now, table) = (self.now_ns, &self.table);
+        let is_due =
+            |(due, key): &mut (u64, Key)| *due <= now || table.get(*key).is_none_or(Process::is_settled);
+        self.closing.pop_front_if(is_due).map(|(_, key)| key)
     }
 
     /// Writes everything that has ended.
@@ -162,6 +183,9 @@ impl Lifecycle {
         let is_zombie = |process: &Process| process.state == State::Zombie;
         while let Some(key) = self.unreaped.pop_front() {
             if self.table.get(key).is_some_and(is_zombie) {
+                if self.table.get(key).is_some_and(|process| !process.written) {
+                    self.write_timeline(key, out);
+                }
                 self.evict(key);
                 return true;
             }
@@ -179,6 +203,9 @@ impl Lifecycle {
     fn evict(&mut self, key: Key) {
         self.anomalies.evicted += 1;
         self.zombie_count -= 1;
+        // Of one that was found to be a zombie, the end has not done it.
+        bill::leave(&mut self.table, key, None);
+        bill::unlink(&mut self.table, key, None);
         self.forget(key);
     }
 
@@ -207,6 +234,7 @@ impl Lifecycle {
                 subject: process.subject(),
                 entity: self.process_id(process.id),
                 reap,
+                usage: process.usage.map(|usage| usage.fields()),
             }));
         }
         self.forget(key);
@@ -228,6 +256,24 @@ impl Lifecycle {
             for image in process.previous.into_iter().chain([process.image]).flatten() {
                 self.images.release(image);
             }
+        }
+    }
+}
+
+impl Process {
+    /// Whether the kernel reaped it itself, as no wait was seen: its parent said so at the end, and its last one at the
+    /// reap. `None` when they do not say the same.
+    fn was_auto_reaped(&self, at_reap: AutoReap) -> Option<bool> {
+        let end = self.end.as_ref()?;
+        let clone_flags = self.birth.and_then(|birth| birth.facts.clone_flags);
+        if clone_flags.is_some_and(|flags| flags & CLONE_AUTOREAP != 0) {
+            return Some(true);
+        }
+        match (end.auto_reap, at_reap) {
+            // The parent may be gone by then.
+            (AutoReap::Yes, AutoReap::Yes | AutoReap::Unknown) => Some(true),
+            (AutoReap::No, AutoReap::No | AutoReap::Unknown) => Some(false),
+            _ => None,
         }
     }
 }

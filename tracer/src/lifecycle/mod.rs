@@ -22,6 +22,8 @@ mod progress;
 mod steps;
 mod story;
 mod table;
+mod usage;
+mod zombies;
 
 use std::collections::VecDeque;
 
@@ -164,7 +166,7 @@ pub struct Lifecycle {
     closing: VecDeque<(u64, Key)>,
     /// Zombies by the time of their end, whose timelines are held for the reap.
     zombies: VecDeque<(u64, Key)>,
-    /// Zombies whose timelines are written; some may be gone.
+    /// Zombies whose timelines are written, and those that were there before us; some may be gone.
     unreaped: VecDeque<Key>,
     zombie_count: u64,
     live_count: u64,

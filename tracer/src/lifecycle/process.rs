@@ -1,8 +1,11 @@
 //! A process life as far as it is known.
 
-use tracer_common::counter::{Counters, Totals};
+use tracer_common::{
+    counter::{Counters, Totals},
+    event::AutoReap,
+};
 
-use super::{bill::Bill, copies::Copies, image::ImageId};
+use super::{bill::Bill, copies::Copies, image::ImageId, usage::Usage};
 use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
@@ -52,6 +55,7 @@ pub(super) struct End {
     pub(super) syscall: u32,
     pub(super) core: bool,
     pub(super) real_parent: u32,
+    pub(super) auto_reap: AutoReap,
 }
 
 /// Who took its exit status.
@@ -59,6 +63,8 @@ pub(super) struct End {
 pub(super) struct Reaped {
     pub(super) ktime_ns: u64,
     pub(super) by: Option<u32>,
+    /// The kernel did it itself.
+    pub(super) auto: Option<bool>,
     pub(super) exact: bool,
 }
 
@@ -97,6 +103,7 @@ pub(super) struct Process {
     pub(super) copied: Copies,
     pub(super) told: Copies,
     pub(super) end: Option<End>,
+    pub(super) usage: Option<Usage>,
     pub(super) reaped: Option<Reaped>,
     /// Its timeline is out.
     pub(super) written: bool,
@@ -135,6 +142,7 @@ impl Process {
             copied: Copies::default(),
             told: Copies::default(),
             end: None,
+            usage: None,
             reaped: None,
             written: false,
             closing: false,
@@ -144,6 +152,11 @@ impl Process {
     /// Its end was seen, or it is known to be gone.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, State::Zombie | State::Reaped)
+    }
+
+    /// No other record of its reap will come: its wait and its freeing were seen.
+    pub(super) fn is_settled(&self) -> bool {
+        self.reaped.is_some_and(|reaped| reaped.exact) && self.usage.is_some_and(|usage| usage.is_final)
     }
 
     /// The name without its padding.

@@ -1,7 +1,7 @@
 //! What happens in a life: programs, failures, progress, the end.
 
 use tracer_common::event::{
-    Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
+    AutoReap, Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
     FLAG_UNREADABLE, ForkFailed,
 };
 
@@ -12,6 +12,7 @@ use super::{
     image::Parts,
     process::{End, Process, State},
     table::Key,
+    usage::Usage,
 };
 use crate::record::{self, ExecStep, ExitStep, Missing, Record, Reparent, Text};
 
@@ -141,6 +142,9 @@ impl Lifecycle {
             if let Some(end) = process.end.as_mut().filter(|_| !process.written) {
                 end.merge(&End::of(exit));
             }
+            if let Some(usage) = process.usage.as_mut().filter(|usage| !usage.is_final) {
+                usage.merge(&exit.usage);
+            }
             return;
         }
         process.unblock_parent(header.ktime_ns);
@@ -152,6 +156,7 @@ impl Lifecycle {
         }
         process.missing = process.missing.without(Missing::EXIT);
         process.end = Some(end);
+        let usage = process.usage.get_or_insert(Usage { counted: exit.usage, is_final: false }).fields();
         let vpid = process.vpid.filter(|&vpid| vpid != process.id.tgid);
         if !process.has_ended() {
             process.state = State::Zombie;
@@ -173,6 +178,7 @@ impl Lifecycle {
                 entity: self.process_id(process.id),
                 exit_code: end.exit_code(),
                 exit: end.fields(),
+                usage,
             }));
         }
     }
@@ -209,6 +215,7 @@ impl End {
             syscall: exit.syscall,
             core: flags & FLAG_CORE != 0,
             real_parent: exit.real_parent_tgid,
+            auto_reap: auto_reap(exit.auto_reap),
         }
     }
 
@@ -221,6 +228,17 @@ impl End {
                 *counter = (*counter).max(*other);
             }
         }
+    }
+}
+
+/// What a record says of the kernel's own reaping.
+pub(super) const fn auto_reap(wire: u32) -> AutoReap {
+    const NO: u32 = AutoReap::No as u32;
+    const YES: u32 = AutoReap::Yes as u32;
+    match wire {
+        NO => AutoReap::No,
+        YES => AutoReap::Yes,
+        _ => AutoReap::Unknown,
     }
 }
 

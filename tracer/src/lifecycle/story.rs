@@ -35,7 +35,7 @@ impl Process {
         self.reaped.map(|reaped| Reap {
             by_pid: reaped.by,
             zombie_ns: self.end.map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
-            auto: None,
+            auto: reaped.auto,
             exact: reaped.exact,
         })
     }
@@ -91,9 +91,11 @@ impl End {
     pub(super) fn fields(&self) -> Exit {
         let [status, ..] = self.status.to_le_bytes();
         let signal = Some(status & 0x7f).filter(|&signal| signal != 0).map(Signal);
+        // A thread may be in exit(2) already when another one calls exit_group, and end after it.
+        let by_group = self.counters.is_some_and(|counters| counters[counter::ENDED_GROUP as usize] > 0);
         let via = match (signal, self.syscall) {
             (Some(_), _) => ExitVia::Signal,
-            (None, SYS_EXIT) => ExitVia::Exit,
+            (None, SYS_EXIT) if !by_group => ExitVia::Exit,
             // In any other call, or in none, a thread ends because another one called exit_group.
             (None, _) => ExitVia::ExitGroup,
         };
@@ -195,6 +197,7 @@ impl Lifecycle {
                     ..process.children
                 },
                 exit: end.map(End::fields),
+                usage: process.usage.map(|usage| usage.fields()),
                 reap: process.reap_fields(),
                 cgroup_id: process.cgroup_id,
             },

@@ -262,10 +262,8 @@ impl Loaded {
                 None => hooks.push(state),
             }
         }
-        let mut unavailable = vec![
-            ("tracer.fork.duration_ns", "no hook at the entry of system calls is attached".to_owned()),
-            ("tracer.reap.auto", "not told apart by this version".to_owned()),
-        ];
+        let mut unavailable =
+            vec![("tracer.fork.duration_ns", "no hook at the entry of system calls is attached".to_owned())];
         if options.hooks == Hooks::Base {
             for field in ["tracer.exec.failures", "exec_failed", "fork_failed"] {
                 unavailable.push((field, "only with --hooks full".to_owned()));

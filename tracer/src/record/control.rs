@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use tracer_common::event::{KINDS, Kind};
 
-use super::{Limit, Line, Time};
+use super::{Limit, Line, ProcessId, Time};
 use crate::{
     decode::LossStage,
     level::Level,
@@ -146,6 +146,39 @@ pub struct Account {
     pub skipped: Skipped,
     /// Of the lifecycle.
     pub lifecycle: Stats,
+    /// Those of [`Stats::zombies`] that nobody has reaped in time.
+    pub zombies: Zombies,
+}
+
+/// Most parents of zombies in a line.
+pub const MAX_ZOMBIE_PARENTS: usize = 8;
+
+/// Parents of zombies that nobody has reaped in time, the one with the oldest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zombies(pub [Option<ZombiesOf>; MAX_ZOMBIE_PARENTS]);
+
+/// The zombies of a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct ZombiesOf {
+    pub parent: Option<ProcessId>,
+    pub count: u64,
+    pub oldest: OldestZombie,
+}
+
+/// The oldest zombie of a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct OldestZombie {
+    #[serde(flatten)]
+    pub process: ProcessId,
+    pub zombie_ns: Option<u64>,
+}
+
+impl Serialize for Zombies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().flatten())
+    }
 }
 
 /// Most programs that are in use at a time.
@@ -180,6 +213,7 @@ struct AccountFields {
     lives: u64,
     live: u64,
     zombies: u64,
+    unreaped: Zombies,
     anomalies: Anomalies,
     duplicates: u64,
     recursion_misses: u64,
@@ -202,8 +236,17 @@ impl Serialize for ByKind {
 
 impl Account {
     fn fields(&self, reason: Option<Reason>) -> AccountFields {
-        let Self { time: _, records, received, written, filtered, recursion_misses, skipped, lifecycle } =
-            *self;
+        let Self {
+            time: _,
+            records,
+            received,
+            written,
+            filtered,
+            recursion_misses,
+            skipped,
+            lifecycle,
+            zombies: unreaped,
+        } = *self;
         let Stats { lives, live, zombies, duplicates, anomalies } = lifecycle;
         AccountFields {
             records: ByKind(records),
@@ -213,6 +256,7 @@ impl Account {
             lives,
             live,
             zombies,
+            unreaped,
             anomalies,
             duplicates,
             recursion_misses,

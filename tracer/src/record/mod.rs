@@ -12,7 +12,8 @@ mod timeline;
 use serde::{Deserialize, Serialize};
 
 pub use control::{
-    Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, Reason, SCHEMA, Skipped,
+    Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
+    Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
 };
 pub use names::{ExitVia, ForkKind, Origin, Signal};
 pub use steps::{
@@ -22,7 +23,7 @@ pub use steps::{
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{
     ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group,
-    Interpreters, Missing, Process, Program, Reap, Story, Timeline, User,
+    Interpreters, Missing, Process, Program, Reap, Story, Timeline, Usage, User,
 };
 
 /// Most bytes of a line, its end included: rsyslog breaks lines at 8 KiB.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Limit, Line, ProcessId, Reap, Subject,
-    Text, Time,
+    Text, Time, Usage,
 };
 
 /// The process that a step is about; what does not apply is absent.
@@ -43,7 +43,7 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Gives the object under `tracer` its one field.
+/// Gives the object under `tracer` its fields.
 macro_rules! under {
     ($field:ident: $value:expr) => {{
         #[derive(Serialize)]
@@ -51,6 +51,14 @@ macro_rules! under {
             $field: T,
         }
         Under { $field: $value }
+    }};
+    ($field:ident: $value:expr, $other:ident: $more:expr) => {{
+        #[derive(Serialize)]
+        struct Under<T, U> {
+            $field: T,
+            $other: U,
+        }
+        Under { $field: $value, $other: $more }
     }};
 }
 
@@ -206,12 +214,14 @@ pub struct ExitStep<'a> {
     pub exit_code: Option<u8>,
     /// How.
     pub exit: Exit,
+    /// With what, until then.
+    pub usage: Usage,
 }
 
 impl ExitStep<'_> {
     pub(super) fn write(&self, line: Line<'_>) {
         let who = Who { exit_code: Some(self.exit_code), ..Who::new(&self.subject, self.entity) };
-        line.of_process(self.time, who, under!(exit: self.exit));
+        line.of_process(self.time, who, under!(exit: self.exit, usage: self.usage));
     }
 }
 
@@ -226,12 +236,14 @@ pub struct ReapStep<'a> {
     pub entity: ProcessId,
     /// By whom.
     pub reap: Reap,
+    /// What it had used; `None` when that is not known.
+    pub usage: Option<Usage>,
 }
 
 impl ReapStep<'_> {
     pub(super) fn write(&self, line: Line<'_>) {
         let who = Who::new(&self.subject, self.entity);
-        line.of_process(self.time, who, under!(reap: self.reap));
+        line.of_process(self.time, who, under!(reap: self.reap, usage: self.usage));
     }
 }
 

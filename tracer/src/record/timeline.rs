@@ -79,6 +79,7 @@ pub struct Story<'a> {
     pub faults: Option<Faults>,
     pub children: Children,
     pub exit: Option<Exit>,
+    pub usage: Option<Usage>,
     pub reap: Option<Reap>,
     pub cgroup_id: Option<u64>,
 }
@@ -223,6 +224,18 @@ pub struct Exit {
     pub signal: Option<Signal>,
     pub core_dumped: bool,
     pub parent_pid: Option<u32>,
+}
+
+/// CPU time and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct Usage {
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub cpu_ns: u64,
+    pub max_rss_bytes: u64,
+    #[serde(rename = "final")]
+    pub is_final: bool,
 }
 
 /// Who took its exit status.

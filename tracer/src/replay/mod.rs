@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
@@ -225,7 +225,7 @@ mod tests {
     use crate::decode::{Loss, LossStage, Snapshot};
     use tracer_common::{
         counter::{COUNTERS, Counters, Totals},
-        event::{self as wire, Exit, Header, Kind, Process},
+        event::{self as wire, Exit, Header, Kind, Process, Usage},
     };
 
     fn head() -> Head {
@@ -262,6 +262,16 @@ mod tests {
                 syscall: 4,
                 uid: 5,
                 real_parent_tgid: 6,
+                usage: Usage {
+                    user_ns: 11,
+                    system_ns: 12,
+                    cpu_ns: 13,
+                    told_user_ns: 14,
+                    told_system_ns: 15,
+                    max_rss_bytes: 16,
+                },
+                auto_reap: 17,
+                reserved: 0,
                 comm: *b"sixteen bytes ..",
             }),
             Event::Snapshot(Snapshot {
@@ -346,9 +356,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 3"),
-            (b"tracerec\x03\0\0\0", "it ends in the middle of event 0"),
-            (b"tracerec\x03\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
+            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 4"),
+            (b"tracerec\x04\0\0\0", "it ends in the middle of event 0"),
+            (b"tracerec\x04\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tracer::decode::{Event, Loss, LossStage, Snapshot};
 use tracer_common::{
     counter::{COUNTERS, Totals},
-    event::{Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Wait},
+    event::{Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Usage, Wait},
 };
 
 /// An event that need not make sense.
@@ -35,6 +35,14 @@ impl Garbage {
             Header { flags: *c, tgid: *b % 8, tid: *b, ktime_ns: *n, start_time_ns: *m, ..Header::default() };
         let totals = Totals { copies: *k, reuses: *l, bytes: *k, unshared_bytes: *n };
         let counters = [*k; COUNTERS];
+        let usage = Usage {
+            user_ns: *n,
+            system_ns: *m,
+            cpu_ns: *k,
+            told_user_ns: *l,
+            told_system_ns: *m,
+            max_rss_bytes: *l,
+        };
         let (path, args) = text.split_at(text.len() / 2);
         match what {
             0..=3 => Event::Fork(Fork {
@@ -71,10 +79,13 @@ impl Garbage {
                 status: *a,
                 syscall: *d,
                 uid: *a,
+                usage,
                 real_parent_tgid: *d,
+                auto_reap: d & 3,
+                reserved: 0,
                 comm: [b'x'; 16],
             }),
-            8 => Event::Free(Free { header, real_parent_tgid: *a, reserved: 0 }),
+            8 => Event::Free(Free { header, usage, real_parent_tgid: *a, auto_reap: d & 3 }),
             9 => Event::Wait(Wait { header, pid: *a, initial_pid_ns: d & 1 }),
             10 => Event::Snapshot(Snapshot {
                 tgid: *b % 8,

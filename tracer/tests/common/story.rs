@@ -10,7 +10,10 @@ use tracer::{
 };
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
-    event::{Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Process, Wait},
+    event::{
+        AutoReap, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Process,
+        Usage, Wait,
+    },
 };
 
 /// 2026-01-01, as CLOCK_REALTIME less CLOCK_BOOTTIME.
@@ -72,7 +75,7 @@ fn hello(config: &Config) -> Hello {
         ]
         .into(),
         cow_level: config.cow,
-        unavailable: [("tracer.reap.auto".to_owned(), "not traced".to_owned())].into(),
+        unavailable: [("tracer.fork.duration_ns".to_owned(), "not traced".to_owned())].into(),
         ..Hello::default()
     }
 }
@@ -287,10 +290,13 @@ impl Story {
             parent,
             minor_faults: 40,
             major_faults: 1,
+            usage: used(),
             status: 0,
             syscall: SYS_EXIT_GROUP,
             uid: 1000,
             real_parent_tgid: life.parent,
+            auto_reap: AutoReap::No as u32,
+            reserved: 0,
             comm: comm("sh"),
         };
         change(&mut exit);
@@ -309,11 +315,18 @@ impl Story {
     }
 
     pub(crate) fn free(&mut self, pid: u32, last_parent: u32) -> &mut Self {
-        let free = Free {
+        self.free_with(pid, |free| free.real_parent_tgid = last_parent)
+    }
+
+    /// After its end, `pid` has used half a millisecond more.
+    pub(crate) fn free_with(&mut self, pid: u32, change: impl FnOnce(&mut Free)) -> &mut Self {
+        let mut free = Free {
             header: self.header::<Free>(Kind::Free, pid, 0),
-            real_parent_tgid: last_parent,
-            reserved: 0,
+            usage: Usage { cpu_ns: 2_500_000, ..used() },
+            real_parent_tgid: 0,
+            auto_reap: AutoReap::No as u32,
         };
+        change(&mut free);
         self.event(Event::Free(free))
     }
 
@@ -355,6 +368,17 @@ impl Story {
 
     pub(crate) fn recording(self) -> Vec<u8> {
         self.recorder.into_inner()
+    }
+}
+
+/// What each process has used at its end: one tick in user mode, three in the kernel.
+fn used() -> Usage {
+    Usage {
+        user_ns: 4_000_000,
+        system_ns: 12_000_000,
+        cpu_ns: 2_000_000,
+        max_rss_bytes: 1_200_128,
+        ..Usage::default()
     }
 }
 

@@ -7,7 +7,7 @@ use tracer::{
 };
 use tracer_common::{
     counter,
-    event::{FLAG_ARGS_UNREADABLE, FLAG_CORE},
+    event::{AutoReap, FLAG_ARGS_UNREADABLE, FLAG_CORE},
 };
 
 use super::{
@@ -282,4 +282,55 @@ fn times_are_those_of_the_events() {
     assert_eq!(timeline["@timestamp"], "2026-01-01T00:00:02.345000678Z");
     assert_eq!(timeline["process"]["start"], "2026-01-01T00:00:02.000000000Z");
     assert_eq!(timeline["event"]["duration"], 345_000_678_u64);
+}
+
+/// What each parent says of SIGCHLD at the end of its child and at its reap.
+#[test]
+fn reaped_by_the_kernel_or_not() {
+    use AutoReap::{No, Unknown, Yes};
+    let mut s = Story::new(Config { steps: false, ..full() });
+    s.at(2000).snapshot(1, 0, "/sbin/init", "init ").snapshot(100, 1, "/bin/sh", "sh ");
+    let of_both = [(Yes, Yes), (Yes, Unknown), (No, No), (No, Unknown), (No, Yes), (Yes, No), (Unknown, Yes)];
+    for (child, (at_end, at_reap)) in (200..).zip(of_both) {
+        s.fork(100, child).exit_with(child, |exit| exit.auto_reap = at_end as u32);
+        s.free_with(child, |free| (free.real_parent_tgid, free.auto_reap) = (100, at_reap as u32));
+    }
+    // The parent stopped ignoring them in time: a wait call is a proof.
+    s.fork(100, 300).exit_with(300, |exit| exit.auto_reap = Yes as u32).wait(100, 300);
+    // Born to be reaped by the kernel.
+    s.fork_as(100, 301, 1 << 34, SYS_CLONE3).exit(301, 0).free(301, 100);
+    // Only the next owner of the pid tells of the reap.
+    s.fork(100, 302).exit_with(302, |exit| exit.auto_reap = Yes as u32);
+    s.at(2020).fork(100, 302).at(2100).tick();
+    check("auto_reap", s);
+}
+
+/// Two threads that end at once both find themselves the last one: what they say is put together.
+#[test]
+fn usage_of_two_last_threads() {
+    let mut s = Story::new(Config { full_hooks: false, ..full() });
+    s.at(2000).snapshot(100, 1, "/bin/sh", "sh ").fork(100, 200);
+    s.exit_with(200, |exit| {
+        exit.syscall = SYS_EXIT;
+        exit.usage.cpu_ns = 1_000_000;
+        exit.usage.max_rss_bytes = 4096;
+    });
+    s.count(200, counter::ENDED_GROUP, 1).exit_with(200, |exit| {
+        exit.usage.told_user_ns = 900_000;
+        exit.usage.max_rss_bytes = 8192;
+    });
+    // Its timeline comes before it is reaped.
+    s.at(3002).tick().at(3010).free(200, 100).tick();
+    check("usage", s);
+}
+
+/// The freeing of what was reaped comes after the wait call, and is awaited for what it tells.
+#[test]
+fn free_record_after_wait_is_awaited_for_a_while() {
+    let mut s = Story::new(Config { steps: false, ..full() });
+    s.at(2000).snapshot(100, 1, "/bin/sh", "sh ").fork(100, 200).fork(100, 201);
+    s.exit(200, 0).wait(100, 200).exit(201, 0).wait(100, 201).at(2001).tick();
+    s.at(2150).free(200, 100).at(2151).tick();
+    s.at(2550).tick();
+    check("free_after_wait", s);
 }

@@ -1,13 +1,16 @@
 //! Death and reaping.
 
+use std::fs;
+
 use libtest_mimic::Trial;
+use serde_json::Value;
 
 use super::{
-    tree::{processes, test},
+    tree::{processes, reaper, test},
     trial,
 };
 use crate::{
-    check::Outcome,
+    check::{Check, Outcome},
     harness::Plan,
     stream::{at, number},
 };
@@ -26,7 +29,81 @@ pub(super) fn all() -> Vec<Trial> {
         trial("end::zombie", || test(Plan::workload("zombie")?.arg("300"), |_, _| ())),
         trial("end::late_reap", late_reap),
         trial("end::ignored_sigchld", || test(Plan::workload("auto-reap")?, |_, _| ())),
+        trial("end::no_wait_wanted", || test(Plan::workload("no-wait")?, |_, _| ())),
+        trial("end::adopted_by_who_ignores", || test(Plan::workload("ignorer")?, |_, _| ())),
+        trial("end::auto_with_base_hooks", auto_with_base_hooks),
+        trial("end::zombies_by_parent", zombies_by_parent),
+        trial("end::core", core).with_ignored_flag(!makes_core_files()),
     ]
+}
+
+/// Who reaped is also known without the wait calls.
+fn auto_with_base_hooks() -> Outcome {
+    for name in ["no-wait", "ignorer", "orphan", "abandoned"] {
+        let run = Plan::workload(name)?.option("--hooks").option("base").run()?;
+        let mut check = Check::new(&run);
+        check.that(!processes(&run).is_empty(), format!("{name}: no processes"));
+        for fact in processes(&run) {
+            if let Some(line) = check.timeline(number(fact, "/pid")) {
+                reaper(&mut check, line, fact);
+            }
+        }
+        check.done()?;
+    }
+    Ok(())
+}
+
+/// While they are there, each heartbeat names the parent of zombies, and so does the last line.
+fn zombies_by_parent() -> Outcome {
+    const MS: u32 = 4_000;
+    let plan = Plan::workload("zombies")?.arg(MS.to_string());
+    let run = plan.option("--heartbeat").option("0.1").run()?;
+    let mut check = Check::new(&run);
+    let values = at(&run.facts, "/values");
+    let accounts = run.stream.lines.iter().filter(|line| at(line, "/tracer/unreaped").is_array());
+    let naming: Vec<_> = accounts.filter(|line| !at(line, "/tracer/unreaped/0").is_null()).collect();
+    // A second after their end, and until half of the time is over.
+    check.that(naming.len() >= 3, format!("{} lines name them", naming.len()));
+    check.same("last line", naming.last().map(|line| at(line, "/event/action")), Some(&"bye".into()));
+    let mut before = 1_000_000_000;
+    for line in naming {
+        check.field(line, "/tracer/unreaped/1", Value::Null);
+        check.field(line, "/tracer/unreaped/0/parent/pid", at(values, "/parent").clone());
+        check.field(line, "/tracer/unreaped/0/oldest/pid", at(values, "/zombies/0").clone());
+        let (count, all) = (number(line, "/tracer/unreaped/0/count"), number(line, "/tracer/zombies"));
+        check.that((1..=3).contains(&count) && all == 3, format!("{count} of {all} zombies"));
+        let age = number(line, "/tracer/unreaped/0/oldest/zombie_ns");
+        check.that(age >= before, format!("{age} ns after {before} ns"));
+        before = age;
+    }
+    let bye = run.stream.lines.last().unwrap_or(&Value::Null);
+    check.field(bye, "/tracer/unreaped/0/count", 3);
+    check.done()
+}
+
+/// Whether a core goes into the directory of the process that leaves it.
+fn makes_core_files() -> bool {
+    fs::read_to_string("/proc/sys/kernel/core_pattern")
+        .is_ok_and(|pattern| !pattern.trim().is_empty() && !pattern.contains(['|', '/', '@']))
+}
+
+/// The file is there, wait says so, and so does the timeline.
+fn core() -> Outcome {
+    let plan = Plan::workload("core")?;
+    let place = plan.dir.file("cores");
+    fs::create_dir(&place)?;
+    let run = plan.arg(&place).run()?;
+    let mut check = Check::new(&run);
+    let fact = processes(&run).first().unwrap_or(&Value::Null);
+    let status = number(fact, "/status") as i32;
+    check.that(libc::WCOREDUMP(status), format!("no core was dumped: {status:#x}"));
+    check.same("core files", fs::read_dir(&place)?.count(), 1);
+    if let Some(line) = check.timeline(number(fact, "/pid")) {
+        check.field(line, "/tracer/exit/core_dumped", true);
+        check.field(line, "/tracer/exit/signal", "SIGABRT");
+        check.field(line, "/tracer/exit/via", "signal");
+    }
+    check.done()
 }
 
 /// The timeline does not wait for the reap, which is told in a record of its own.

@@ -12,6 +12,7 @@ mod progress;
 mod storm;
 mod stress;
 mod tree;
+mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -32,6 +33,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let trials = [
         life::all(),
         ends::all(),
+        usage::all(),
         cow::all(),
         levels::all(),
         progress::all(),

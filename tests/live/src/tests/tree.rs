@@ -83,12 +83,8 @@ fn reap<'a>(check: &mut Check<'a>, run: &'a Run, line: &'a Value, fact: &Value) 
         check.field(line, "/tracer/reap", Value::Null);
         return;
     }
-    if reaper == "auto" {
-        let unknown = unavailable(run, "tracer.reap.auto");
-        let want = if unknown { Value::Null } else { true.into() };
-        check.field(line, "/tracer/reap/auto", want);
-    } else {
-        check.field(line, "/tracer/reap/by_pid", reaper.clone());
+    self::reaper(check, line, fact);
+    if reaper.is_number() {
         // Who reaps is one of the processes that are traced, or somebody else.
         let pids = processes(run).iter().map(|fact| at(fact, "/pid"));
         let inside = pids.chain([at(&run.facts, "/root")]).any(|pid| pid == reaper);
@@ -102,9 +98,16 @@ fn reap<'a>(check: &mut Check<'a>, run: &'a Run, line: &'a Value, fact: &Value) 
     );
 }
 
-/// Whether the stream says in its first line that it cannot tell this field.
-fn unavailable(run: &Run, field: &str) -> bool {
-    run.stream.lines.first().is_some_and(|hello| at(hello, "/tracer/unavailable").get(field).is_some())
+/// Who reaped it: a process, or the kernel itself; when only the kernel knows, its last parent is named.
+pub(super) fn reaper<'a>(check: &mut Check<'a>, line: &'a Value, fact: &Value) {
+    let reaper = at(fact, "/reaper");
+    let (by, auto) = match reaper.as_str() {
+        Some("auto") => (Value::Null, true.into()),
+        Some(_) => (at(line, "/tracer/reap/by_pid").clone(), Value::Null),
+        None => (reaper.clone(), false.into()),
+    };
+    check.field(line, "/tracer/reap/by_pid", by);
+    check.field(line, "/tracer/reap/auto", auto);
 }
 
 fn signal_name(signal: i32) -> &'static str {

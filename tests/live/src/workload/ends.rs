@@ -19,6 +19,10 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         "abandoned" => abandoned(facts),
         "zombie" => zombie(number(args, 0), facts),
         "auto-reap" => auto_reap(facts),
+        "no-wait" => no_wait(facts),
+        "ignorer" => ignorer(facts),
+        "zombies" => zombies(number(args, 0), facts),
+        "core" => core(&args[0], facts),
         _ => return false,
     }
     true
@@ -154,14 +158,108 @@ fn zombie(ms: i32, facts: &mut Facts) {
     facts.push(Process::new("fork", pid, sys::wait(pid)).with("zombie_ms", ms));
 }
 
-/// A child of a parent that ignores SIGCHLD: the kernel reaps it at once.
-fn auto_reap(facts: &mut Facts) {
-    // SAFETY: ignores a signal.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    let pid = sys::fork(|| 3);
+/// Sets what becomes of SIGCHLD in this process.
+fn on_child(handler: libc::sighandler_t, flags: i32) {
+    // SAFETY: plain data; no handler of ours is set.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        must("sigaction", libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()));
+    }
+}
+
+/// Waits until there is no child `pid`, which nobody can reap.
+fn wait_gone(pid: i32) {
     // SAFETY: no status wanted. It returns when there is no child any more, with an error.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     // The kernel tells of it a little later.
     sys::pause_ms(200);
+}
+
+/// A child of a parent that ignores SIGCHLD: the kernel reaps it at once.
+fn auto_reap(facts: &mut Facts) {
+    on_child(libc::SIG_IGN, 0);
+    let pid = sys::fork(|| 3);
+    wait_gone(pid);
     facts.push(Process::new("fork", pid, exited(3)).with("reaper", "auto"));
+}
+
+/// The same by SA_NOCLDWAIT. The next child is made after it is taken back.
+fn no_wait(facts: &mut Facts) {
+    on_child(libc::SIG_DFL, libc::SA_NOCLDWAIT);
+    let pid = sys::fork(|| 3);
+    wait_gone(pid);
+    facts.push(Process::new("fork", pid, exited(3)).with("reaper", "auto"));
+    on_child(libc::SIG_DFL, 0);
+    let pid = sys::fork(|| 4);
+    facts.push(Process::new("fork", pid, sys::wait(pid)));
+}
+
+/// Processes whose parent ends first, adopted by this one, which ignores SIGCHLD: one is alive then, and one a zombie,
+/// of which nobody can say at its end what becomes of it.
+fn ignorer(facts: &mut Facts) {
+    const ALIVE: usize = 0;
+    const ZOMBIE: usize = 1;
+    adopt_orphans();
+    on_child(libc::SIG_IGN, 0);
+    let board = Board::new();
+    let middle = sys::fork(|| {
+        on_child(libc::SIG_DFL, 0);
+        let parent = sys::pid();
+        let alive = sys::fork(|| {
+            while sys::parent() == parent {
+                sys::pause_ms(1);
+            }
+            5
+        });
+        board.set(ALIVE, alive);
+        let zombie = sys::fork(|| 9);
+        board.set(ZOMBIE, zombie);
+        sys::wait_zombie(zombie);
+        0
+    });
+    wait_gone(middle);
+    wait_gone(board.get(ALIVE));
+    facts.push(Process::new("fork", middle, exited(0)).with("reaper", "auto"));
+    let orphan = |slot, code| Process::new("fork", board.get(slot), exited(code)).with("parent", middle);
+    facts.push(orphan(ALIVE, 5).with("reaper", "auto"));
+    facts.push(orphan(ZOMBIE, 9).with("reaper", "unsure"));
+}
+
+/// A child that leaves three zombies and lives for `ms` more. This process ends before.
+fn zombies(ms: i32, facts: &mut Facts) {
+    const ZOMBIES: usize = 3;
+    let board = Board::new();
+    let parent = sys::fork(|| {
+        for slot in 0..ZOMBIES {
+            let pid = sys::fork(|| 4);
+            sys::wait_zombie(pid);
+            board.set(slot, pid);
+        }
+        sys::pause_ms(ms as u64);
+        0
+    });
+    while board.get(ZOMBIES - 1) == 0 {
+        sys::pause_ms(1);
+    }
+    sys::pause_ms(ms as u64 / 2);
+    facts.set("parent", parent);
+    facts.set("zombies", (0..ZOMBIES).map(|slot| board.get(slot)).collect::<Vec<_>>());
+}
+
+/// A child that leaves a core file in the directory `place`, if the machine makes such.
+fn core(place: &OsString, facts: &mut Facts) {
+    let pid = sys::fork(|| {
+        must("chdir", std::env::set_current_dir(place).map_or(-1, |()| 0));
+        // SAFETY: plain data; the default action is wanted.
+        unsafe {
+            let most = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+            must("setrlimit", libc::setrlimit(libc::RLIMIT_CORE, &raw const most));
+            libc::signal(libc::SIGABRT, libc::SIG_DFL);
+            libc::abort()
+        }
+    });
+    let status = sys::wait(pid);
+    facts.push(Process::new("fork", pid, status).with("via", "signal"));
 }

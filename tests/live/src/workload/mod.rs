@@ -13,6 +13,7 @@ mod memory;
 mod progress;
 mod stress;
 pub(crate) mod sys;
+mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -20,6 +21,7 @@ pub(crate) use command::STORM;
 pub(crate) use cow::PAGES;
 pub(crate) use frames::has_soft_dirty;
 pub(crate) use life::{many_arguments, odd_arguments};
+pub(crate) use usage::BURN_MS;
 
 use facts::Facts;
 
@@ -45,6 +47,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let known = life::run(name, rest, &mut facts)
         || ends::run(name, rest, &mut facts)
         || cow::run(name, rest, &mut facts)
+        || usage::run(name, rest, &mut facts)
         || progress::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
