@@ -189,6 +189,8 @@ struct Case {
     other: usize,
     /// The file that the last word names.
     file: CString,
+    /// To settle what is not a case's own.
+    aside: Buffer,
 }
 
 impl Case {
@@ -196,7 +198,7 @@ impl Case {
         let word = word.to_str().unwrap_or_default();
         let (k, other) = word.split_once(':').unwrap_or((word, "0"));
         let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("{word} is not a number"));
-        Self { board, k: number(k), other: number(other), file: text(file) }
+        Self { board, k: number(k), other: number(other), file: text(file), aside: Buffer::anonymous(1) }
     }
 
     /// Forks child number `index` and leaves its pid for the first process.
@@ -208,6 +210,8 @@ impl Case {
             0
         });
         memory::touch_stack();
+        // A reuse is counted at the next fault: which one that is would depend on the case.
+        self.aside.settle_again();
         self.name(index, pid);
         pid
     }
