@@ -26,9 +26,19 @@ pub struct Settings {
     pub typed_rss: u32,
     /// Elements less one of the arrays of processes and of threads: see [`crate::slot`].
     pub slot_mask: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Non-zero: the kernel's memory can be read by typed loads through [`CAST_CALL`], and this is the id of
+    /// [`CAST_TYPE`] in the kernel's BTF.
+    pub cast_type: u32,
 }
+
+/// The instruction that calls the kernel's `bpf_rdonly_cast` (6.2), as the object has it: the loader writes the
+/// function's BTF id into its upper half, or [`CAST_NOTHING`] in its place. The verifier puts a register move there: a
+/// pointer becomes one to [`CAST_TYPE`], and a load through it one that gives 0 where nothing is mapped.
+pub const CAST_CALL: u64 = 0x7ace_ca57_0000_2085;
+/// `r0 = r1`.
+pub const CAST_NOTHING: u64 = 0x10bf;
+/// A struct of the kernel that begins with an `unsigned long`.
+pub const CAST_TYPE: &str = "pt_regs";
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}

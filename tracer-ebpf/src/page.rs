@@ -2,7 +2,7 @@
 
 use tracer_common::settings::{Control, FIVE_LEVELS};
 
-use crate::kernel::{Mm, Pointer, offset, read_kernel};
+use crate::kernel::{Mm, Pointer, offset, read_word};
 
 /// Bits of a page-table entry (arch/x86/include/asm/pgtable_types.h).
 pub(crate) const PRESENT: u64 = 1 << 0;
@@ -52,18 +52,18 @@ const fn slot(table: u64, address: u64, shift: u32) -> u64 {
 fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> Option<Entry> {
     let mut table = pgd;
     if five_levels {
-        let e: u64 = read_kernel(slot(table, address, 48))?;
+        let e = read_word(slot(table, address, 48))?;
         if e & PRESENT == 0 {
             return None;
         }
         table = page_offset + (e & FRAME);
     }
-    let e: u64 = read_kernel(slot(table, address, 39))?;
+    let e = read_word(slot(table, address, 39))?;
     if e & PRESENT == 0 {
         return None;
     }
     table = page_offset + (e & FRAME);
-    let e: u64 = read_kernel(slot(table, address, 30))?;
+    let e = read_word(slot(table, address, 30))?;
     if e & PRESENT == 0 {
         return None;
     }
@@ -71,14 +71,14 @@ fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> O
         return Some(Entry { value: e, level: 3 });
     }
     table = page_offset + (e & FRAME);
-    let e: u64 = read_kernel(slot(table, address, 21))?;
+    let e = read_word(slot(table, address, 21))?;
     if e & HUGE != 0 {
         return Some(Entry { value: e, level: 2 });
     }
     if e & PRESENT == 0 {
         return None;
     }
-    let e: u64 = read_kernel(slot(page_offset + (e & FRAME), address, 12))?;
+    let e = read_word(slot(page_offset + (e & FRAME), address, 12))?;
     Some(Entry { value: e, level: 1 })
 }
 
@@ -127,13 +127,13 @@ pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
         return PageKind::Zero;
     }
     let mut page = address(control, entry.pfn());
-    let Some(head) = read_kernel::<u64>(page + u64::from(offset!(page_compound))) else {
+    let Some(head) = read_word(page + u64::from(offset!(page_compound))) else {
         return PageKind::Unknown;
     };
     if head & 1 != 0 {
         page = if head >> 40 == 0xff_ffff { page & head & !1 } else { head - 1 };
     }
-    let Some(mapping) = read_kernel::<u64>(page + u64::from(offset!(page_mapping))) else {
+    let Some(mapping) = read_word(page + u64::from(offset!(page_mapping))) else {
         return PageKind::Unknown;
     };
     match mapping & 3 {

@@ -6,11 +6,16 @@
 mod mm;
 mod task;
 
+use core::arch::asm;
+
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user},
     programs::BtfTracePointContext,
 };
-use tracer_common::{offsets::Offsets, settings::Settings};
+use tracer_common::{
+    offsets::Offsets,
+    settings::{CAST_CALL, Settings},
+};
 
 pub(crate) use self::{
     mm::Mm,
@@ -33,7 +38,7 @@ pub(crate) static SETTINGS: Settings = Settings {
     can_read: 0,
     typed_rss: 0,
     slot_mask: 0,
-    reserved: 0,
+    cast_type: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
@@ -67,6 +72,33 @@ pub(crate) fn read_kernel<T>(address: u64) -> Option<T> {
     }
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads a word of the kernel's memory as [`read_kernel`] does, but much cheaper where the kernel can cast. There, 0 is
+/// read where nothing is mapped.
+#[inline(always)]
+pub(crate) fn read_word(address: u64) -> Option<u64> {
+    let cast_type = setting!(cast_type);
+    if cast_type == 0 {
+        return read_kernel(address);
+    }
+    let word: *const u64;
+    // SAFETY: the arguments and the result are those of `bpf_rdonly_cast`, which clobbers as any call does.
+    unsafe {
+        asm!(
+            ".8byte {call}",
+            call = const CAST_CALL,
+            out("r0") word,
+            inlateout("r1") address => _,
+            inlateout("r2") u64::from(cast_type) => _,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(nomem, nostack),
+        );
+    }
+    // SAFETY: the kernel makes a fault in it read 0.
+    Some(unsafe { word.read_volatile() })
 }
 
 /// Reads the current process's memory; `None` when that failed, or is forbidden.

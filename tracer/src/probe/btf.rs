@@ -60,6 +60,7 @@ pub struct Btf<'a> {
     structs: HashMap<&'a [u8], u32>,
     typedefs: HashMap<&'a [u8], u32>,
     enums: HashMap<&'a [u8], u32>,
+    functions: HashMap<&'a [u8], u32>,
 }
 
 fn u32_at(data: &[u8], at: usize) -> Result<u32, Error> {
@@ -89,6 +90,7 @@ impl<'a> Btf<'a> {
             structs: HashMap::new(),
             typedefs: HashMap::new(),
             enums: HashMap::new(),
+            functions: HashMap::new(),
         };
         while at < end {
             let info = u32_at(data, at + 4)?;
@@ -121,6 +123,7 @@ impl<'a> Btf<'a> {
             STRUCT => &mut self.structs,
             TYPEDEF => &mut self.typedefs,
             ENUM => &mut self.enums,
+            FUNC => &mut self.functions,
             _ => return,
         };
         names.entry(string(self.strings, ty.name)).or_insert(id);
@@ -174,6 +177,16 @@ impl<'a> Btf<'a> {
         (0..ty.len).any(|i| {
             u32_at(self.data, ty.tail + 8 * i).is_ok_and(|at| string(self.strings, at) == name.as_bytes())
         })
+    }
+
+    /// The id of a struct.
+    pub fn struct_id(&self, name: &str) -> Option<u32> {
+        self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// The id of a function.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.functions.get(name.as_bytes()).copied()
     }
 
     /// Looks through anonymous structs and unions, as C does: offset in bits, and type.
@@ -249,6 +262,7 @@ mod tests {
             vec![0, FUNC_PROTO << 24 | 2, 0, 0, 0, 0, 1],
             vec![0, STRUCT << 24 | 1, 4, name("n"), 1, 0],
             vec![0, ARRAY << 24, 0, 8, 1, 3],
+            vec![name("f"), FUNC << 24, 7],
         ]
         .concat();
         let words = [24, 0, types.len() as u32 * 4, types.len() as u32 * 4, strings.len() as u32];
@@ -291,6 +305,14 @@ mod tests {
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
         assert_eq!((btf.tracepoint_arguments("x"), btf.tracepoint_arguments("y")), (Some(1), None));
         assert!(btf.has_enumerator("e", "V") && !btf.has_enumerator("e", "W"));
+    }
+
+    #[test]
+    fn structs_and_functions_have_ids() {
+        let data = sample();
+        let btf = Btf::parse(&data).unwrap();
+        assert_eq!((btf.struct_id("s"), btf.struct_id("f")), (Some(3), None));
+        assert_eq!((btf.function_id("f"), btf.function_id("s")), (Some(10), None));
     }
 
     #[test]

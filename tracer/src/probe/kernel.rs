@@ -9,7 +9,7 @@ use tracer_common::{
     settings::Settings,
 };
 
-use super::{Error, btf::Btf};
+use super::{Error, btf::Btf, cast::Cast};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -46,7 +46,7 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
 }
 
 /// The settings for this kernel.
-pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32) -> Settings {
+pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32, cast: Option<Cast>) -> Settings {
     let has = |helper| btf.has_enumerator("bpf_func_id", helper);
     Settings {
         tree: u32::from(tree),
@@ -59,14 +59,14 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32) -> Settings {
         can_read: u32::from(can_read()),
         typed_rss: u32::from(btf.member("mm_struct", "rss_stat[0].count").is_some()),
         slot_mask: slots - 1,
-        reserved: 0,
+        cast_type: cast.map_or(0, |cast| cast.of),
     }
 }
 
 /// False under lockdown=confidentiality (`bpf_tracing_func_proto()` in kernel/trace/bpf_trace.c): the kernel's memory
 /// must not be read. That of processes may, but aya then puts older helpers in the place of those for it, which must
 /// not be used either. A kernel that does not let us ask will say more when the programs are loaded.
-fn can_read() -> bool {
+pub(super) fn can_read() -> bool {
     is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_probe_read_kernel).unwrap_or(true)
 }
 

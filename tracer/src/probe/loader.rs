@@ -24,6 +24,7 @@ use crate::level::Level;
 use super::{
     Capabilities, Error, HookState, Hooks, Options,
     btf::Btf,
+    cast::{self, Cast},
     hooks::{self, Hook, How, Set},
     kernel, maps,
 };
@@ -94,7 +95,8 @@ impl Loaded {
         let offsets = kernel::offsets(btf)?;
         let slots = slot::slots(options.max_processes);
         let overflow = slot::overflow(options.max_processes);
-        let settings = kernel::settings(btf, options.tree, slots);
+        let cast = Cast::of_kernel(btf);
+        let settings = kernel::settings(btf, options.tree, slots, cast);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
@@ -108,7 +110,7 @@ impl Loaded {
             .map_max_entries("THREADS", slots)
             .map_max_entries("THREAD_OVERFLOW", overflow)
             .map_max_entries("STATS", maps::possible_cpus());
-        let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        let mut ebpf = loader.load(&cast::patched(OBJECT, cast)).map_err(load_error)?;
         let log = EbpfLogger::init(&mut ebpf)
             .inspect_err(|e| log::debug!("the eBPF programs cannot log: {e}"))
             .ok();

@@ -3,6 +3,7 @@
 
 pub mod btf;
 mod calibrate;
+mod cast;
 mod hooks;
 mod kernel;
 mod levels;
