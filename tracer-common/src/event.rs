@@ -67,12 +67,12 @@ pub const FLAG_NO_PARENT: u32 = 1 << 1;
 pub const FLAG_ARGS_UNREADABLE: u32 = 1 << 2;
 /// [`Header::flags`] of [`Exec`] and [`ExecFailed`]: a path was longer than [`PATH_BYTES`].
 pub const FLAG_PATH_CUT: u32 = 1 << 3;
+/// [`Header::flags`] of [`Exit`]: a core was dumped.
+pub const FLAG_CORE: u32 = 1 << 4;
 /// [`Header::flags`] of [`Exec`]: the file that runs is not known when it is a script: `interp_len` is 0.
 pub const FLAG_NO_INTERP: u32 = 1 << 5;
 /// [`Header::flags`] of [`Exec`]: no memory can be read here: neither paths nor argv are known.
 pub const FLAG_UNREADABLE: u32 = 1 << 6;
-/// [`Header::flags`] of [`Exit`]: a core was dumped.
-pub const FLAG_CORE: u32 = 1 << 4;
 
 /// The beginning of each record.
 #[repr(C)]

@@ -100,4 +100,4 @@ unsafe impl Wire for Calibration {}
 const _: () = assert!(size_of::<Calibration>() == 56);
 
 /// Candidates tried in one run of the calibration.
-pub const GIB_PER_RUN: u32 = 32;
+pub const GIB_PER_RUN: u32 = 8;

@@ -102,8 +102,10 @@ fn ended<P: Pointer>(task: Task<P>) {
             (*record).header =
                 ring::header(Kind::Exit, flags, tgid, tid, leader.start_time(), size_of::<Exit>() as u32);
             match entry {
-                Some(entry) => (*record).counters = (*entry).counters,
-                None => (*record).counters = [0; COUNTERS],
+                Some(entry) => {
+                    (&raw mut (*record).counters).copy_from_nonoverlapping(&raw const (*entry).counters, 1)
+                }
+                None => (&raw mut (*record).counters).write([0; COUNTERS]),
             }
             (*record).parent = parent;
             (*record).minor_faults = minor;

@@ -43,7 +43,9 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     }
     let (tgid, tid) = current_ids();
     let known = maps::thread(tid);
-    if error_code & EC_WRITE == 0 && known.is_none() {
+    // A read only ends the fault before it.
+    // SAFETY: a map value; only its own thread works on it.
+    if error_code & EC_WRITE == 0 && known.is_none_or(|state| unsafe { (*state).open } == 0) {
         return;
     }
     let Some(control) = maps::control() else { return };

@@ -13,7 +13,7 @@ use super::{loader::Loaded, maps::Questions};
 
 const PAGE: usize = 4096;
 /// Direct maps up to 8 TiB are searched: one fault for each 32 GiB.
-const RUNS: usize = 256;
+const RUNS: usize = 1024;
 const GIB: u64 = 1 << 30;
 /// Bytes of `struct page` on x86_64.
 const STRUCT_PAGE: u64 = 64;

@@ -4,6 +4,7 @@
 //! we reuse others. What became of these is told by the frames in /proc/self/pagemap.
 
 use std::{
+    fmt,
     fs::File,
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -27,7 +28,7 @@ const PAGE: usize = 4096;
 const ROUNDS: usize = 4;
 
 /// What was counted for a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Seen {
     anon: u64,
     file: u64,
@@ -35,6 +36,14 @@ struct Seen {
     reuse: u64,
     demand_zero: u64,
     unsorted: u64,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { anon, file, zero, reuse, demand_zero, unsorted } = self;
+        write!(f, "{anon} copies of anonymous pages, {file} of file pages, {zero} zero pages replaced, ")?;
+        write!(f, "{reuse} reuses, {demand_zero} first touches, {unsorted} unsorted copies")
+    }
 }
 
 impl Seen {
@@ -106,7 +115,7 @@ impl Test<'_> {
             if seen == made {
                 return Ok(());
             }
-            what = format!("made {made:?}, counted {seen:?}");
+            what = format!("made {made}; counted {seen}");
         }
         Err(what)
     }
