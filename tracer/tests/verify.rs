@@ -123,12 +123,12 @@ fn what_does_not_hold_is_found() {
     type Change = fn(&mut Stream) -> usize;
     let changes: &[(&str, Change)] = &[
         // The schema, and what no schema can say.
-        ("tracer.cow.surprise is not in the schema", |s| {
+        ("/tracer/cow: additionalProperties 'surprise' not allowed", |s| {
             let place = s.find("timeline", 200);
             s.0[place]["tracer"]["cow"]["surprise"] = json!(1);
             place
         }),
-        ("event.action is no kind of line", |s| s.set(2, "/event/action", json!("sigh"))),
+        ("sigh is no kind of line", |s| s.set(2, "/event/action", json!("sigh"))),
         ("is no time", |s| s.life(200, "/process/start", json!("2026-02-30T00:00:00.000000000Z"))),
         ("tracer.boot_id is no UUID", |s| s.set(0, "/tracer/boot_id", json!("6120"))),
         // Numbers.
@@ -355,58 +355,4 @@ fn the_first_reasons_are_kept_and_all_are_counted() {
     assert_eq!((verdict.reasons.len(), verdict.reasons_count), (20, 100));
     let lines: Vec<u64> = verdict.reasons.iter().map(|reason| reason.line).collect();
     assert_eq!(lines, Vec::from_iter(1..=20));
-}
-
-/// The program's own check of lines agrees with another one, on lines with each field changed or left out.
-#[test]
-fn the_schema_is_checked_as_another_validator_does() {
-    let published = Schema::published();
-    let mut seen = std::collections::HashSet::new();
-    for line in good().0 {
-        if !seen.insert(line["event"]["action"].to_string()) {
-            continue;
-        }
-        let refused = |line: &Value| {
-            let reasons = verdict(format!("{line}\n")).reasons;
-            reasons.iter().any(|reason| reason.what.contains("not as the schema says"))
-        };
-        for pointer in pointers(&line, "") {
-            for value in [json!(null), json!(-1), json!("7"), json!({"x": 1})] {
-                let mut changed = line.clone();
-                *changed.pointer_mut(&pointer).unwrap() = value;
-                let readable =
-                    changed["event"]["action"].is_string() && changed["event"]["sequence"].is_u64();
-                if readable {
-                    assert_eq!(refused(&changed), !published.accepts(&changed), "{pointer} in {changed}");
-                }
-            }
-            let (object, name) = pointer.rsplit_once('/').unwrap();
-            let mut shorter = line.clone();
-            if let Some(object) = shorter.pointer_mut(object).and_then(Value::as_object_mut)
-                && object.remove(name).is_some()
-                && !pointer.starts_with("/event")
-            {
-                assert_eq!(refused(&shorter), !published.accepts(&shorter), "{pointer} in {shorter}");
-            }
-        }
-    }
-    assert_eq!(seen.len(), 13, "all kinds of lines");
-}
-
-/// Pointers to all that a line holds.
-fn pointers(value: &Value, path: &str) -> Vec<String> {
-    let inner: Vec<(String, &Value)> = match value {
-        Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), value)).collect(),
-        Value::Array(items) => items.iter().enumerate().map(|(i, item)| (i.to_string(), item)).collect(),
-        _ => Vec::new(),
-    };
-    inner
-        .into_iter()
-        .flat_map(|(name, value)| {
-            let path = format!("{path}/{name}");
-            let mut all = pointers(value, &path);
-            all.push(path);
-            all
-        })
-        .collect()
 }

@@ -7,7 +7,6 @@ mod account;
 mod family;
 mod life;
 mod line;
-mod pattern;
 mod read;
 mod reasons;
 mod run;
@@ -84,7 +83,7 @@ impl Verifier {
     /// Remembers at most so many lives of a run.
     fn new(most_lives: usize) -> Self {
         let schema = serde_json::from_str(SCHEMA).map_err(|error| error.to_string());
-        let schema = schema.and_then(|schema| Schema::new(&schema));
+        let schema = schema.and_then(Schema::new);
         Self {
             schema: schema.expect("the schema is part of the program, and a test reads it"),
             most_lives,
