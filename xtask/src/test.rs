@@ -52,7 +52,7 @@ impl Stage {
 
 /// The tests on this kernel, in virtual machines, and last those that need no root.
 ///
-/// These come last so that the output ends with the closing lines of their runner.
+/// These come last so that the output ends with the closing lines of their runner; after them is only what failed before.
 pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
     let live = host::build_with_live_tests(layout)?;
     let mut stages = vec![live_tests(layout, vms, &live), witnesses(layout)];
@@ -65,7 +65,12 @@ pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
         }));
     }
     print_table(&stages);
-    stages.push(Stage::of("tests without root", || pure_tests(layout)));
+    let pure = Stage::of("tests without root", || pure_tests(layout));
+    stages.retain(|stage| stage.failure.is_some());
+    stages.push(pure);
+    if stages.iter().any(|stage| stage.failure.is_some()) {
+        print_table(&stages);
+    }
     Ok(exit_code(&stages))
 }
 
