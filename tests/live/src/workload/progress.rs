@@ -10,11 +10,11 @@ use super::{
 };
 
 /// Pages that are shared at first, and what each of the two writes of them: first page and number.
-/// Few enough to be written within the second after the fork at which their first progress is due, also on an
-/// emulated machine that others slow down.
-const PAGES: usize = 2048;
-const BY_CHILD: (usize, usize) = (250, 100);
-const BY_PARENT: (usize, usize) = (1000, 300);
+/// They are few enough to be written within the second after the fork at which the first progress is due, also on an
+/// emulated machine that others slow down; what is shared is so much that the program's own data do not count.
+const PAGES: usize = 8192;
+const BY_CHILD: (usize, usize) = (1000, 100);
+const BY_PARENT: (usize, usize) = (4000, 300);
 /// How long both live on when both have written.
 const REST: Duration = Duration::from_millis(2500);
 
