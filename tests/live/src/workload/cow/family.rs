@@ -23,8 +23,7 @@ pub(super) fn parent_of_two_writes(case: &Case) {
     });
     case.write(buffer, 0);
     for child in children {
-        end.open();
-        sys::wait(child);
+        case.end(end, child);
     }
 }
 
@@ -45,8 +44,7 @@ pub(super) fn wasted(case: &Case) {
     });
     lives.pass();
     case.write(buffer, PAGES / 2);
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// Children of the case of four.
@@ -103,8 +101,7 @@ pub(super) fn vfork_child_writes(case: &Case) {
     let pid = vfork_write(buffer, case.k);
     case.name(0, pid);
     case.count(frames.changed());
-    end.open();
-    sys::wait(keeper);
+    case.end(end, keeper);
     sys::wait(pid);
 }
 

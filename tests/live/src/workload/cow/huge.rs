@@ -80,8 +80,7 @@ pub(super) fn hugetlb_parent(case: &Case) {
     });
     lives.pass();
     write(case, buffer);
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// The parent writes to its hugetlb pages when the child is gone.

@@ -216,6 +216,13 @@ impl Case {
         pid
     }
 
+    /// Lets a child end that waits at `gate`. What the parent has written until then is settled.
+    fn end(&self, gate: Gate, child: i32) {
+        self.aside.settle_again();
+        gate.open();
+        sys::wait(child);
+    }
+
     /// Leaves the pid of child number `index` for the first process.
     fn name(&self, index: usize, pid: i32) {
         self.board.set(CHILD + index, pid);

@@ -22,8 +22,7 @@ fn written_by_parent(case: &Case, write: impl FnOnce(i32, Buffer)) {
     });
     lives.pass();
     write(child, buffer);
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// `PTRACE_POKEDATA`, a word a page.

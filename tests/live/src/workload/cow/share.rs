@@ -26,8 +26,7 @@ pub(super) fn parent_writes(case: &Case) {
     });
     lives.pass();
     case.write(buffer, 0);
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// The parent writes all pages while the child lives, then the child writes: no copy any more.
@@ -41,8 +40,7 @@ pub(super) fn child_writes_last(case: &Case) {
     });
     buffer.write(0, PAGES);
     buffer.settle();
-    copied.open();
-    sys::wait(child);
+    case.end(copied, child);
 }
 
 /// The parent writes when the child is gone: no copy.

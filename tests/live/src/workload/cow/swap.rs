@@ -52,8 +52,7 @@ pub(super) fn swapped(case: &Case) {
     buffer.read_some(case.k);
     assert_eq!(major_faults(), before, "pages that the child had read were read again");
     case.count(own.changed());
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// The parent has read the pages back: the child finds each in memory, and it is copied.
@@ -77,8 +76,7 @@ pub(super) fn read_by_parent(case: &Case) {
     read.open();
     lives.pass();
     case.count(own.changed());
-    end.open();
-    sys::wait(child);
+    case.end(end, child);
 }
 
 /// The child has read the pages back before it writes: they are present, and in the swap cache for the parent.
