@@ -11,7 +11,7 @@ use super::{
 
 /// Pages that are shared at first, and what each of the two writes of them: first page and number.
 /// They are few enough to be written within the second after the fork at which the first progress is due, also on an
-/// emulated machine that others slow down; what is shared is so much that the program's own data do not count.
+/// emulated machine that others slow down.
 const PAGES: usize = 8192;
 const BY_CHILD: (usize, usize) = (1000, 100);
 const BY_PARENT: (usize, usize) = (4000, 300);
@@ -56,21 +56,28 @@ pub(crate) fn run(name: &str, _: &[OsString], facts: &mut Facts) -> bool {
     true
 }
 
-/// KiB of the caller's anonymous mappings that another process maps, too.
+/// KiB of the caller's anonymous memory that another process maps, too. In a private mapping of a file, as of the
+/// program's own data, the pages that were written are anonymous.
 fn shared_kb() -> i32 {
     let smaps = fs::read_to_string("/proc/self/smaps").expect("read smaps");
-    let mut is_anonymous = false;
-    let mut sum = 0;
+    // Of the mapping that is read: what is shared of it, and how much of it can be anonymous.
+    let (mut shared, mut anonymous, mut sum) = (0, 0, 0);
     for line in smaps.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
             // START-END PERMISSIONS OFFSET DEVICE INODE [PATH]
-            [range, _, _, _, inode, ..] if range.contains('-') => is_anonymous = inode == "0",
-            ["Shared_Clean:" | "Shared_Dirty:", kb, "kB"] if is_anonymous => {
-                sum += kb.parse::<i32>().expect("a number of KiB");
+            [range, _, _, _, inode, ..] if range.contains('-') => {
+                sum += shared.min(anonymous);
+                (shared, anonymous) = (0, if inode == "0" { i32::MAX } else { 0 });
             }
+            ["Shared_Clean:" | "Shared_Dirty:", kb, "kB"] => shared += number(kb),
+            ["Anonymous:", kb, "kB"] => anonymous = anonymous.max(number(kb)),
             _ => {}
         }
     }
-    sum
+    sum + shared.min(anonymous)
+}
+
+fn number(kb: &str) -> i32 {
+    kb.parse().expect("a number of KiB")
 }
