@@ -194,9 +194,12 @@ impl Probe {
         loaded.attach_lifecycle(options.hooks)?;
         if !options.tree {
             // From here on each process is either born in sight or was there before. The latter have their place in
-            // the table before their first fault is seen, since several of their threads may fault at once.
+            // the table before their first fault is seen, since several of their threads may fault at once. One that
+            // finds no room is counted as lost when it does something.
             for tgid in procfs::tgids().map_err(|e| Error::Load(format!("/proc: {e}")))? {
-                processes.enter(tgid, 0)?;
+                if let Err(full) = processes.enter(tgid, 0) {
+                    log::debug!("process {tgid}: {full}");
+                }
             }
         }
         control.flags &= !TESTING;
