@@ -102,6 +102,8 @@ pub(super) struct Process {
     /// What it had copied when its counters were read last, and what its last progress record said.
     pub(super) copied: Copies,
     pub(super) told: Copies,
+    /// The bytes that its last `cow` record said it shares with its parent, and with its newest child.
+    pub(super) told_shared: [Option<u64>; 2],
     pub(super) end: Option<End>,
     pub(super) usage: Option<Usage>,
     pub(super) reaped: Option<Reaped>,
@@ -141,6 +143,7 @@ impl Process {
             children: Children::default(),
             copied: Copies::default(),
             told: Copies::default(),
+            told_shared: [None; 2],
             end: None,
             usage: None,
             reaped: None,

@@ -20,7 +20,7 @@ pub(super) struct Progress {
     young: VecDeque<(u64, Key)>,
     /// Processes whose counters should be read now.
     wanted: Vec<u32>,
-    /// Those that have moved since their last record.
+    /// Those that have moved since their last record, and those that share memory with one that may have.
     moved: Vec<(Key, Counters)>,
 }
 
@@ -51,7 +51,8 @@ impl Lifecycle {
             return;
         }
         process.copied = process.copied.max(totals);
-        if totals.since(process.told) != Copies::default() {
+        let shares = process.told_shared.iter().any(Option::is_some);
+        if shares || totals.since(process.told) != Copies::default() {
             self.progress.moved.push((key, counted.counters));
         }
         bill::charge(&mut self.table, key, totals);
@@ -82,9 +83,17 @@ impl Lifecycle {
         };
         let delta = totals.since(std::mem::replace(&mut process.told, totals));
         let level = self.config.cow;
-        let Some(process) = self.table.get(key).filter(|_| delta != Copies::default()) else {
+        let Some(process) = self.table.get(key) else { return };
+        let shared = level.has_classes().then(|| self.shared(process));
+        let bytes = shared.map_or([None; 2], |Shared { with_parent, with_child }| {
+            [with_parent, with_child].map(|with| with.map(|with| with.bytes))
+        });
+        // What the other of two copies is shared no more, either.
+        let is_less =
+            |(now, told): (&Option<u64>, &Option<u64>)| now.is_some() && told.is_some() && now != told;
+        if delta == Copies::default() && !bytes.iter().zip(&process.told_shared).any(is_less) {
             return;
-        };
+        }
         out.record(&Record::Cow(Cow {
             time: self.wall(self.now_ns),
             subject: process.subject(),
@@ -92,8 +101,11 @@ impl Lifecycle {
             executable: self.executable(process),
             cow: cow::counts(counters, process.at_last_exec, level),
             delta: delta.shown(level),
-            shared: level.has_classes().then(|| self.shared(process)),
+            shared,
         }));
+        if let Some(process) = self.table.get_mut(key) {
+            process.told_shared = bytes;
+        }
     }
 
     /// What a process still shares with its parent, and with its newest child.

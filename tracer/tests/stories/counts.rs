@@ -75,6 +75,8 @@ fn progress_of_sharers() {
         5,
     );
     s.at(12_000).progress(200).progress(100).tick();
+    // What the parent copies alone the child does not share any more, either.
+    s.at(12_500).copies(100, 3).progress(200).progress(100).tick();
     s.at(13_000).exit(200, 0).copies(100, 1).progress(100).tick();
     check("progress_of_sharers", s);
 }
