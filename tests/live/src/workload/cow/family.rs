@@ -5,7 +5,7 @@ use std::{arch::asm, ffi::OsStr, os::unix::ffi::OsStrExt as _};
 use super::{Case, PAGES, filled};
 use crate::workload::{
     frames::Frames,
-    memory::{self, Buffer, PAGE},
+    memory::{Buffer, PAGE},
     sys::{self, Args, must},
 };
 
@@ -60,8 +60,6 @@ pub(super) fn four_children(case: &Case) {
     let lives = case.gate();
     let mut changed = 0;
     let children: [_; FOUR] = std::array::from_fn(|index| {
-        // Or the child would copy pages, in place of a reuse, that the parent allocated not long ago.
-        memory::drain();
         let child = case.fork(index, || {
             let frames = Frames::before(case.board, theirs);
             theirs.write(0, case.k);

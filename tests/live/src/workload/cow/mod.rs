@@ -203,6 +203,8 @@ impl Case {
 
     /// Forks child number `index` and leaves its pid for the first process.
     fn fork(&self, index: usize, child: impl FnOnce()) -> i32 {
+        // Or pages that were allocated not long ago would be copied in place of a reuse.
+        memory::drain();
         let pid = sys::fork(|| {
             memory::touch_stack();
             self.board.touch();
