@@ -137,15 +137,18 @@ pub(crate) fn exec(program: &CStr, args: &Args) -> i32 {
 }
 
 /// `execve(2)` of this program again, with an environment that makes all strings together whole pages: its stack, which
-/// lies below them, then begins at the same place in a page whatever the strings are. Returns the error number, if
-/// it returns.
+/// lies below them, then begins at the same place in a page whatever the strings are. Nor does it register for `rseq`:
+/// the kernel would write to its memory whenever it goes on after another task ran. Returns the error number, if it
+/// returns.
 pub(crate) fn exec_again(program: &CStr, args: &Args) -> i32 {
     const PAGE: usize = 4096;
+    const NO_RSEQ: &CStr = c"GLIBC_TUNABLES=glibc.pthread.rseq=0";
     let name = "PAD=";
     let bytes = |s: &CStr| s.to_bytes_with_nul().len();
-    let strings = bytes(program) + args.strings.iter().map(|s| bytes(s)).sum::<usize>() + name.len() + 1;
+    let fixed = bytes(program) + bytes(NO_RSEQ) + name.len() + 1;
+    let strings = fixed + args.strings.iter().map(|s| bytes(s)).sum::<usize>();
     let pad = text(name.to_owned() + &"-".repeat(strings.next_multiple_of(PAGE) - strings));
-    let environment = [pad.as_ptr(), std::ptr::null()];
+    let environment = [NO_RSEQ.as_ptr(), pad.as_ptr(), std::ptr::null()];
     // SAFETY: as in `exec`.
     unsafe { libc::execve(program.as_ptr(), args.pointers.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
