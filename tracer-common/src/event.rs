@@ -35,15 +35,25 @@ pub enum Kind {
     ExecFailed = 5,
     /// A fork, vfork or clone call failed (full hooks); body [`ForkFailed`].
     ForkFailed = 6,
+    /// A cgroup was made or removed; body [`Cgroup`] and tail.
+    Cgroup = 7,
 }
 
 /// Number of [`Kind`]s.
-pub const KINDS: usize = 7;
+pub const KINDS: usize = 8;
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; KINDS] =
-        [Self::Fork, Self::Exec, Self::Exit, Self::Free, Self::Wait, Self::ExecFailed, Self::ForkFailed];
+    pub const ALL: [Self; KINDS] = [
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
+        Self::Free,
+        Self::Wait,
+        Self::ExecFailed,
+        Self::ForkFailed,
+        Self::Cgroup,
+    ];
 
     /// The name used in the stream (`tracer.lost.record`).
     pub const fn name(self) -> &'static str {
@@ -55,6 +65,7 @@ impl Kind {
             Self::Wait => "wait",
             Self::ExecFailed => "exec_failed",
             Self::ForkFailed => "fork_failed",
+            Self::Cgroup => "cgroup",
         }
     }
 }
@@ -96,6 +107,56 @@ pub struct Header {
     pub start_time_ns: u64,
 }
 
+/// Kinds of namespaces, in the order of [`Place::namespaces`]: the names of `/proc/PID/ns`.
+pub const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// Where a process stands at the moment: what it inherits and can change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Id of its cgroup in the v2 hierarchy, the inode number of its directory.
+    pub cgroup_id: u64,
+    /// Inode number of each of its [`NAMESPACES`]; 0 when it is not known.
+    pub namespaces: [u32; NAMESPACES.len()],
+    /// Its session: the pid of the leader, in the initial pid namespace.
+    pub session: u32,
+    /// Its process group, likewise.
+    pub group: u32,
+    /// Its terminal as the kernel numbers devices, see [`device`]; 0 when it has none.
+    pub tty: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Major and minor number of a device, as the kernel keeps them (include/linux/kdev_t.h).
+pub const fn device(number: u32) -> (u32, u32) {
+    (number >> MINOR_BITS, number & ((1 << MINOR_BITS) - 1))
+}
+
+/// The inverse of [`device`].
+pub const fn device_number(major: u32, minor: u32) -> u32 {
+    major << MINOR_BITS | minor
+}
+
+const MINOR_BITS: u32 = 20;
+
+/// The file that a process runs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct File {
+    /// Inode number.
+    pub inode: u64,
+    /// Device of its file system, see [`device`].
+    pub device: u32,
+    /// Names that it has; 0 when it was deleted, or never had one.
+    pub links: u32,
+    /// The beginning of its name.
+    pub name: [u8; FILE_NAME_BYTES],
+}
+
+/// Bytes of [`File::name`]: what begins the name of a memfd, and 24 bytes of what follows.
+pub const FILE_NAME_BYTES: usize = 32;
+
 /// A birth: `task_newtask` and `sched_process_fork`, in the parent, before the child runs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,8 +177,10 @@ pub struct Fork {
     pub file_pages: u64,
     /// Pages of shared memory (tmpfs, SysV, shared anonymous mappings), likewise.
     pub shmem_pages: u64,
-    /// cgroup v2 id of the parent (`bpf_get_current_cgroup_id`), which the child inherits.
-    pub cgroup_id: u64,
+    /// From the entry of the system call to this record, in ns; 0 when the entry was not seen.
+    pub duration_ns: u64,
+    /// Where the child begins.
+    pub place: Place,
     /// Pages that fork copied because they were pinned.
     pub eager_copies: u64,
     /// Counters of the parent at this moment.
@@ -138,6 +201,10 @@ pub struct Fork {
     pub vpid: u32,
     /// Non-zero when the child shares the parent's memory (CLONE_VM).
     pub shares_mm: u32,
+    /// Mappings that the child got (`mm->map_count`); 0 when it shares the memory.
+    pub mappings: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Name of the child's thread.
     pub comm: [u8; COMM_BYTES],
 }
@@ -149,8 +216,10 @@ pub struct Fork {
 pub struct Exec {
     /// The process.
     pub header: Header,
-    /// cgroup v2 id.
-    pub cgroup_id: u64,
+    /// Where the process is.
+    pub place: Place,
+    /// The file that runs; of a script, its interpreter.
+    pub file: File,
     /// Counters of the process at this moment: what the old program did.
     pub own: Totals,
     /// Counters of the fork-time parent at this moment.
@@ -221,6 +290,8 @@ pub struct Exit {
     pub major_faults: u64,
     /// Until now: the process has still to give up its memory, and the time since the last tick is not added.
     pub usage: Usage,
+    /// Where it was at its end.
+    pub place: Place,
     /// As `wait4` reports it: low 7 bits the signal, bit 7 core dumped, bits 8 to 15 the exit code.
     pub status: u32,
     /// System call number the last thread is in; `u32::MAX` when none.
@@ -287,6 +358,21 @@ pub struct ForkFailed {
     pub syscall: u32,
 }
 
+/// `cgroup_mkdir` and `cgroup_rmdir` of the v2 hierarchy. Tail: `path_len` bytes of the path from the root of the
+/// hierarchy; none when it was removed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    /// The process that did it.
+    pub header: Header,
+    /// Id of the cgroup.
+    pub id: u64,
+    /// Non-zero when it is no more.
+    pub removed: u32,
+    /// Bytes of the path, no NUL.
+    pub path_len: u32,
+}
+
 /// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +398,7 @@ pub struct Process {
 }
 
 /// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
-pub const THREAD_BYTES: usize = 88;
+pub const THREAD_BYTES: usize = 96;
 
 /// Counts of one CPU; an element of the map `STATS`.
 #[repr(C)]
@@ -344,14 +430,17 @@ macro_rules! wire {
 const H: usize = 6 * 4 + 2 * 8;
 wire! {
     Header = H,
-    Fork = H + 8 * 8 + 32 + 8 * 4 + COMM_BYTES,
-    Exec = H + 8 + 2 * 32 + 8 * 4 + COMM_BYTES,
+    Place = 8 + 4 * NAMESPACES.len() + 4 * 4,
+    File = 8 + 2 * 4 + FILE_NAME_BYTES,
+    Fork = H + 8 * 8 + size_of::<Place>() + 32 + 10 * 4 + COMM_BYTES,
+    Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 8 * 4 + COMM_BYTES,
     Usage = 6 * 8,
-    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + size_of::<Usage>() + 6 * 4 + COMM_BYTES,
+    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + size_of::<Usage>() + size_of::<Place>() + 6 * 4 + COMM_BYTES,
     Free = H + size_of::<Usage>() + 8,
     Wait = H + 8,
     ExecFailed = H + 8,
     ForkFailed = H + 8,
+    Cgroup = H + 16,
     Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
     Stats = (3 * KINDS + 3) * 8,
 }

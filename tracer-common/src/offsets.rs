@@ -114,22 +114,86 @@ offsets! {
     sighand_child_handler = "sighand_struct" "action[16].sa.sa_handler",
     /// SA_* flags.
     sighand_child_flags = "sighand_struct" "action[16].sa.sa_flags",
+    /// Its terminal; null when it has none.
+    signal_tty = "signal_struct" "tty",
+    /// Element PIDTYPE_PGID of `pids`: the `struct pid` of the process group.
+    signal_group = "signal_struct" "pids[2]",
+    /// Element PIDTYPE_SID: that of the session.
+    signal_session = "signal_struct" "pids[3]",
     /// Effective user id.
     cred_euid = "cred" "euid",
     /// Effective group id.
     cred_egid = "cred" "egid",
+    /// User namespace.
+    cred_user_ns = "cred" "user_ns",
     /// Nesting of the pid namespace.
     pid_level = "pid" "level",
     /// First element of the numbers, one for each level.
     pid_numbers = "pid" "numbers",
     /// The pid at that level.
     upid_nr = "upid" "nr",
+    /// The namespace of that level.
+    upid_ns = "upid" "ns",
     /// Bytes of an element of `pid.numbers`.
     upid_size = "upid" "",
+    /// Namespaces but those of pids and users; null for a thread that is about to end.
+    task_nsproxy = "task_struct" "nsproxy",
+    /// Of cgroups.
+    nsproxy_cgroup = "nsproxy" "cgroup_ns",
+    /// Of System V IPC and message queues.
+    nsproxy_ipc = "nsproxy" "ipc_ns",
+    /// Of mounts.
+    nsproxy_mnt = "nsproxy" "mnt_ns",
+    /// Of the network.
+    nsproxy_net = "nsproxy" "net_ns",
+    /// Of clocks.
+    nsproxy_time = "nsproxy" "time_ns",
+    /// Of host names.
+    nsproxy_uts = "nsproxy" "uts_ns",
+    /// Inode number of a namespace of cgroups.
+    cgroup_ns_inode = "cgroup_namespace" "ns.inum",
+    /// The same of one of IPC.
+    ipc_ns_inode = "ipc_namespace" "ns.inum",
+    /// The same of one of mounts.
+    mnt_ns_inode = "mnt_namespace" "ns.inum",
+    /// The same of one of the network.
+    net_ns_inode = "net" "ns.inum",
+    /// The same of one of pids.
+    pid_ns_inode = "pid_namespace" "ns.inum",
+    /// The same of one of clocks.
+    time_ns_inode = "time_namespace" "ns.inum",
+    /// The same of one of users.
+    user_ns_inode = "user_namespace" "ns.inum",
+    /// The same of one of host names.
+    uts_ns_inode = "uts_namespace" "ns.inum",
+    /// Number of a terminal among those of its driver.
+    tty_index = "tty_struct" "index",
+    /// Its driver.
+    tty_driver = "tty_struct" "driver",
+    /// Major device number of a driver's terminals.
+    driver_major = "tty_driver" "major",
+    /// Minor device number of the first of them.
+    driver_minor_start = "tty_driver" "minor_start",
+    /// The cgroups of a thread, one in each hierarchy.
+    task_cgroups = "task_struct" "cgroups",
+    /// The one in the v2 hierarchy.
+    css_set_cgroup = "css_set" "dfl_cgrp",
+    /// The hierarchy of a cgroup.
+    cgroup_root = "cgroup" "root",
+    /// Its number, as in `/proc/PID/cgroup`.
+    root_hierarchy = "cgroup_root" "hierarchy_id",
+    /// The directory of a cgroup.
+    cgroup_kn = "cgroup" "kn",
+    /// Id of a directory: its inode number.
+    kernfs_node_id = "kernfs_node" "id",
     /// Page directory, a direct-map address.
     mm_pgd = "mm_struct" "pgd",
     /// Bytes of page tables (an atomic).
     mm_pgtables_bytes = "mm_struct" "pgtables_bytes",
+    /// Mappings.
+    mm_mappings = "mm_struct" "map_count",
+    /// The file that it runs.
+    mm_exe_file = "mm_struct" "exe_file",
     /// Pages of files mapped; an atomic, from 6.2 a `percpu_counter`.
     mm_file_pages = "mm_struct" "rss_stat.count[0]|rss_stat[0].count",
     /// Anonymous pages mapped.
@@ -164,6 +228,20 @@ offsets! {
     bprm_interp = "linux_binprm" "interp",
     /// Arguments.
     bprm_argc = "linux_binprm" "argc",
+    /// Inode of an open file.
+    file_inode = "file" "f_inode",
+    /// Its name.
+    file_dentry = "file" "f_path.dentry",
+    /// The last component of a name.
+    dentry_name = "dentry" "d_name.name",
+    /// Number of an inode.
+    inode_number = "inode" "i_ino",
+    /// Its names.
+    inode_links = "inode" "i_nlink",
+    /// Its file system.
+    inode_super = "inode" "i_sb",
+    /// Device number of a file system, in the kernel's form.
+    super_device = "super_block" "s_dev",
     /// User instruction pointer.
     regs_ip = "pt_regs" "ip",
     /// System call number, or -1 in an exception.

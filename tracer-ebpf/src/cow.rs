@@ -42,6 +42,8 @@ pub(crate) struct Thread {
     pub(crate) pgd: u64,
     /// The memory it happened in (`mm_struct`).
     pub(crate) mm: u64,
+    /// When the thread entered a system call that forks; 0 when it did not. No part of a fault.
+    pub(crate) call_ns: u64,
     /// Error code of the fault.
     pub(crate) error_code: u32,
     /// Pages that the fork in progress had to copy.
@@ -85,6 +87,7 @@ impl Thread {
         page: 0,
         pgd: 0,
         mm: 0,
+        call_ns: 0,
         error_code: 0,
         eager_copies: 0,
         before: 0,

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::{self, bpf_get_current_cgroup_id, bpf_probe_read_kernel_str},
+    helpers::generated::{self, bpf_probe_read_kernel_str},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -154,7 +154,8 @@ fn report<P: Pointer>(
             task.leader().start_time(),
             size_of::<Exec>() as u32 + tail_len,
         );
-        (*record).cgroup_id = bpf_get_current_cgroup_id();
+        task.place(&raw mut (*record).place);
+        mm.file(&raw mut (*record).file);
         (*record).own = own;
         (*record).parent = parent;
         (*record).old_tid = old_tid;

@@ -111,6 +111,7 @@ fn ended<P: Pointer>(task: Task<P>) {
             (*record).minor_faults = minor;
             (*record).major_faults = major;
             (*record).usage = usage(signal, time);
+            task.place(&raw mut (*record).place);
             (*record).status = status;
             (*record).syscall = syscall as u32;
             (*record).uid = uid;

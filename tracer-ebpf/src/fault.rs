@@ -76,6 +76,7 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     let eager_copies = t.eager_copies;
     let before = task.faults_ended();
     *t = Thread {
+        call_ns: t.call_ns,
         address,
         ip,
         orig_ax,

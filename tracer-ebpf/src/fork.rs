@@ -5,9 +5,7 @@
 //! (include/trace/events/sched.h) follows it in the same thread. Both run in the parent, before the child
 //! is woken. io_uring and vhost workers pass the first only; they are threads.
 
-use aya_ebpf::{
-    helpers::generated::bpf_get_current_cgroup_id, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tracer_common::{
     counter::{self, Totals},
@@ -122,6 +120,7 @@ fn report(child: Task<Typed>) {
     let (parent_tgid, parent_tid) = current_ids();
     // Before anything is looked up: the verifier follows it once for each path that leads here.
     let eager_copies = cow::end_fork(parent_tid);
+    let entered_ns = maps::take_call(parent_tid);
     let entry = maps::process(tgid);
     if entry.is_none() && setting!(tree) != 0 {
         return;
@@ -165,7 +164,11 @@ fn report(child: Task<Typed>) {
                 Some(mm) if !shares_mm => mm.pages(&raw mut (*record).anon_pages),
                 _ => (0, 0, 0),
             };
-            (*record).cgroup_id = bpf_get_current_cgroup_id();
+            (*record).duration_ns = match entered_ns {
+                0 => 0,
+                entered => (*record).header.ktime_ns.saturating_sub(entered),
+            };
+            child.place(&raw mut (*record).place);
             (*record).eager_copies = u64::from(eager_copies);
             (*record).parent = match parent_entry {
                 Some(parent) => Totals::of(&(*parent).counters),
@@ -181,6 +184,11 @@ fn report(child: Task<Typed>) {
             (*record).uid = uid;
             (*record).gid = gid;
             (*record).shares_mm = u32::from(shares_mm);
+            (*record).mappings = match child_mm {
+                Some(mm) if !shares_mm => mm.mappings(),
+                _ => 0,
+            };
+            (*record).reserved = 0;
             child.comm(&raw mut (*record).comm);
         }
     });

@@ -1,7 +1,7 @@
 //! The kernel side of `tracer`.
 //!
 //! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`), failed calls and
-//! waits (`syscall`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
+//! waits (`syscall`), the names of cgroups (`cgroup`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
 //! Each program does a bounded amount of work: no loop outside the calibration, which runs once.
 #![no_std]
 #![no_main]
@@ -9,6 +9,7 @@
 
 mod alloc;
 mod calibrate;
+mod cgroup;
 mod cow;
 mod exec;
 mod exit;

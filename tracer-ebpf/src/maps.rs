@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::COUNTERS,
-    event::{Exec, ExecFailed, Process, Stats, TAIL_BYTES},
+    event::{Cgroup, Exec, ExecFailed, Process, Stats, TAIL_BYTES},
     settings::{Calibration, Control, TESTING},
     slot::Slot,
 };
@@ -89,6 +89,8 @@ static NEWBORN: PerCpuArray<Process> = PerCpuArray::with_max_entries(2, 0);
 static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static CGROUP_SCRATCH: PerCpuArray<Tailed<Cgroup>> = PerCpuArray::with_max_entries(1, 0);
 
 /// A record with room for its tail.
 #[repr(C)]
@@ -126,6 +128,11 @@ pub(crate) fn exec_scratch(of: u32) -> Option<*mut Tailed<Exec>> {
 #[inline(always)]
 pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
     EXEC_FAILED_SCRATCH.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub(crate) fn cgroup_scratch() -> Option<*mut Tailed<Cgroup>> {
+    CGROUP_SCRATCH.get_ptr_mut(0)
 }
 
 /// The entry of a process, if it has one.
@@ -234,6 +241,15 @@ pub(crate) fn thread_or_new(tid: u32) -> Option<*mut Thread> {
         atomic_add(unsafe { &raw mut (*stats).thread_full }, 1);
     }
     None
+}
+
+/// When the current thread entered the system call in which it forks, in ns of CLOCK_BOOTTIME; 0 when that was not
+/// seen. Only the first to ask is told.
+#[inline(always)]
+pub(crate) fn take_call(tid: u32) -> u64 {
+    let Some(state) = thread(tid) else { return 0 };
+    // SAFETY: a map value; only the thread itself uses it.
+    unsafe { core::mem::take(&mut (*state).call_ns) }
 }
 
 /// Drops the state of a thread.

@@ -1,11 +1,11 @@
-//! Calls that failed, and waits: the optional set (`--hooks full`).
+//! Calls that failed, waits, and how long a fork takes: the optional set (`--hooks full`).
 //!
-//! `sys_exit(struct pt_regs *regs, long ret)` (include/trace/events/syscalls.h) is passed by every system
-//! call of the host, so the number is looked at first.
+//! `sys_enter(struct pt_regs *regs, long id)` and `sys_exit(struct pt_regs *regs, long ret)`
+//! (include/trace/events/syscalls.h) are passed by every system call of the host, so the number is looked at first.
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::bpf_probe_read_user_str,
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_user_str},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -34,6 +34,38 @@ const SI_CODE: u64 = 8;
 const SI_PID: u64 = 16;
 /// CLD_EXITED, CLD_KILLED and CLD_DUMPED are 1 to 3; above are stops and continues.
 const CLD_DUMPED: u32 = 3;
+
+/// Notes when a call that forks begins.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    entered(ctx.arg(1));
+    0
+}
+
+/// The same where tracepoints can be preempted (7.0). Its record begins as that of `sys_exit` does.
+#[tracepoint(category = "raw_syscalls", name = "sys_enter")]
+pub fn sys_enter_format(ctx: TracePointContext) -> u32 {
+    let format = ctx.as_ptr().cast::<Format>();
+    // SAFETY: the verifier knows the context's size.
+    entered(unsafe { (&raw const (*format).id).read_volatile() });
+    0
+}
+
+#[inline(always)]
+fn entered(nr: u64) {
+    if !matches!(nr, CLONE | FORK | VFORK | CLONE3) {
+        return;
+    }
+    let (tgid, tid) = current_ids();
+    // Not the daemon of a tree, either: a thread with a state has its faults counted.
+    if setting!(tree) != 0 && maps::process(tgid).is_none() {
+        return;
+    }
+    if let Some(state) = maps::thread_or_new(tid) {
+        // SAFETY: a map value that only this thread uses; a helper without arguments.
+        unsafe { (*state).call_ns = bpf_ktime_get_boot_ns() };
+    }
+}
 
 /// Reports failed forks and execs, and processes that a wait call returned.
 #[btf_tracepoint(function = "sys_exit")]

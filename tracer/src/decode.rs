@@ -12,7 +12,7 @@ use tracer_common::{
 
 /// One input of the lifecycle.
 ///
-/// The first seven come from the kernel, the others are made by the daemon.
+/// The first eight come from the kernel, the others are made by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A process was born.
@@ -43,6 +43,20 @@ pub enum Event<'a> {
     },
     /// A fork call failed.
     ForkFailed(wire::ForkFailed),
+    /// A cgroup was made or removed.
+    Cgroup {
+        /// The fixed part.
+        cgroup: wire::Cgroup,
+        /// Its path from the root of the hierarchy.
+        path: &'a [u8],
+    },
+    /// A cgroup that was there before us.
+    CgroupFound {
+        /// Its id.
+        id: u64,
+        /// Its path from the root of the hierarchy.
+        path: &'a [u8],
+    },
     /// A process found in `/proc`.
     Snapshot(Snapshot<'a>),
     /// The counters of a live process, from the kernel-side table.
@@ -97,8 +111,10 @@ pub struct Snapshot<'a> {
     pub exe: &'a [u8],
     /// Its arguments, each ending in a NUL.
     pub args: &'a [u8],
-    /// cgroup v2 id; 0 when not known.
-    pub cgroup_id: u64,
+    /// That file; `None` when it cannot be read.
+    pub file: Option<wire::File>,
+    /// Where it is; what is not known is 0.
+    pub place: wire::Place,
 }
 
 /// Events that never arrived.
@@ -196,6 +212,11 @@ impl<'a> Event<'a> {
                 Self::ExecFailed { failed, path: tail.take(failed.path_len)? }
             }
             Kind::ForkFailed => Self::ForkFailed(body(bytes)?),
+            Kind::Cgroup => {
+                let cgroup: wire::Cgroup = body(bytes)?;
+                let mut tail = Tail::of::<wire::Cgroup>(bytes);
+                Self::Cgroup { cgroup, path: tail.take(cgroup.path_len)? }
+            }
         })
     }
 }

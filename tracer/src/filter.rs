@@ -69,7 +69,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Lost, ProcessId, Reparent, Subject, Time};
+    use crate::record::{Lost, NewParent, ProcessId, Reparent, Subject, Time};
 
     #[test]
     fn globs() {
@@ -99,6 +99,7 @@ mod tests {
             entity: ProcessId::default(),
             from_pid: 1,
             to_pid: 2,
+            to: NewParent { name: None, entity_id: None, role: None },
         })
     }
 

@@ -42,12 +42,14 @@ impl KernelCounts {
             Event::Wait(_) => (Kind::Wait, 0),
             Event::ExecFailed { .. } => (Kind::ExecFailed, 0),
             Event::ForkFailed(_) => (Kind::ForkFailed, 0),
+            Event::Cgroup { .. } => (Kind::Cgroup, 0),
             Event::Loss(Loss { stage: LossStage::Ring, record: Some(kind), count, .. }) => (*kind, *count),
             Event::Loss(Loss { stage: LossStage::Recursion, count, .. }) => {
                 self.recursion_misses = self.recursion_misses.saturating_add(*count);
                 return;
             }
             Event::Loss(_)
+            | Event::CgroupFound { .. }
             | Event::Snapshot(_)
             | Event::Progress { .. }
             | Event::Gone { .. }

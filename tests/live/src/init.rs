@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::symlink},
     process::{Command, ExitCode},
 };
 
@@ -21,6 +21,7 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", false),
     ("sysfs", "/sys", false),
     ("devtmpfs", "/dev", false),
+    ("devpts", "/dev/pts", false),
     ("tmpfs", "/tmp", false),
     ("ramfs", RAM, false),
     ("tracefs", "/sys/kernel/tracing", true),
@@ -44,6 +45,10 @@ pub(crate) fn main() -> ExitCode {
         {
             println!("tracer-live: mount {kind} on {place}: {error}");
         }
+    }
+    // As udev makes it: a program that is executed by its descriptor is named by a path there.
+    if let Err(error) = symlink("/proc/self/fd", "/dev/fd") {
+        println!("tracer-live: make /dev/fd: {error}");
     }
     if let Err(error) = load_modules() {
         println!("tracer-live: modules of the kernel: {error}");

@@ -23,6 +23,11 @@ impl<P: Pointer> Mm<P> {
     pub(crate) fn pgd(self, through: *mut u64) -> u64 {
         self.0.follow(offset!(mm_pgd)).number(through)
     }
+    /// Mappings (VMAs).
+    #[inline(always)]
+    pub(crate) fn mappings(self) -> u32 {
+        self.0.read(offset!(mm_mappings))
+    }
     #[inline(always)]
     pub(crate) fn pgtable_bytes(self) -> u64 {
         self.0.read(offset!(mm_pgtables_bytes))

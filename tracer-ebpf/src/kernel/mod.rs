@@ -4,6 +4,7 @@
 //! typed load against the same BTF, so a wrong one fails to load instead of reading garbage.
 
 mod mm;
+mod place;
 mod task;
 
 use core::arch::asm;

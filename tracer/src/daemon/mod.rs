@@ -153,6 +153,7 @@ impl Daemon {
 
     /// Looks at the processes that are there already, or starts the command.
     fn begin(&mut self, config: &config::Run, signals: &Signals) -> Result<Option<Stop>, Error> {
+        processes::cgroups(&mut self.pipeline);
         match &config.target {
             Target::System => processes::snapshot(&mut self.pipeline)?,
             Target::Pids(pids) => processes::follow(&mut self.probe, &mut self.pipeline, pids)?,

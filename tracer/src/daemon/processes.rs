@@ -42,6 +42,11 @@ pub(super) fn check_pids(target: &Target) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tells the lifecycle of every cgroup.
+pub(super) fn cgroups<S: Sink>(pipeline: &mut Pipeline<S>) {
+    procfs::cgroups(&mut |id, path| pipeline.event(&Event::CgroupFound { id, path }));
+}
+
 /// Tells the lifecycle of every process.
 pub(super) fn snapshot<S: Sink>(pipeline: &mut Pipeline<S>) -> Result<(), Error> {
     procfs::snapshot(&mut |process| pipeline.event(&Event::Snapshot(process))).map_err(unreadable)

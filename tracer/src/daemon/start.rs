@@ -11,8 +11,8 @@ use crate::{
     filter::Filter,
     lifecycle,
     pipeline::KernelCounts,
-    probe::{self, Capabilities, Hooks, Probe},
-    record::{Calibration, FilterInfo, Hello, Hook, KindCounts, Time},
+    probe::{self, Capabilities, Hooks, Probe, procfs},
+    record::{Calibration, FilterInfo, Hello, Hook, KindCounts, Namespaces, Time},
     replay::Head,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn filter(config: &config::Run) -> Filter {
 pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<Head, Error> {
     let boot_id = kernel_text("random/boot_id")?;
     let wall_offset_ns = clock::wall_offset_ns();
+    let namespaces = first_namespaces();
     let lifecycle = lifecycle::Config {
         boot_id: uuid(&boot_id),
         wall_offset_ns,
@@ -57,6 +58,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         cow: capabilities.cow,
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),
+        namespaces,
         roots: roots(&config.target),
     };
     let hook =
@@ -72,6 +74,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         boot_id,
         clock_offset_ns: wall_offset_ns,
         hooks: capabilities.hooks.iter().map(hook).collect(),
+        namespaces,
         cow_level: capabilities.cow,
         calibration: capabilities.cow.has_copies().then(|| Calibration {
             levels: levels.unwrap_or(0),
@@ -151,6 +154,18 @@ pub(super) fn roots(target: &Target) -> Vec<u32> {
         Target::Pids(pids) => pids.clone(),
         Target::System | Target::Command(_) => Vec::new(),
     }
+}
+
+/// Those of the first process; where they must not be read, our own: in a container without the right to trace
+/// processes outside of it, those are the usual ones, too.
+fn first_namespaces() -> Namespaces {
+    let mut first = procfs::namespaces(1);
+    for (first, own) in first.iter_mut().zip(procfs::namespaces(process::id())) {
+        if *first == 0 {
+            *first = own;
+        }
+    }
+    Namespaces(first)
 }
 
 /// A line that the kernel shows below `/proc/sys/kernel`.

@@ -49,6 +49,16 @@ fn shared_anon_bytes(fork: &Fork) -> Option<u64> {
     Some(bytes(fork.anon_pages)?.saturating_sub(bytes(fork.eager_copies)?))
 }
 
+/// What the fork took for each MiB of memory that it mapped for the child.
+fn ns_per_mib(fork: &Fork) -> Option<u64> {
+    let mapped = bytes(fork.anon_pages)?.checked_add(bytes(fork.file_pages)?)?;
+    let mapped = mapped.checked_add(bytes(fork.shmem_pages)?)?;
+    if fork.duration_ns == 0 || mapped == 0 {
+        return None;
+    }
+    u64::try_from((u128::from(fork.duration_ns) << 20) / u128::from(mapped)).ok()
+}
+
 impl Lifecycle {
     pub(super) fn fork(&mut self, fork: &Fork, out: &mut dyn Output) {
         let header = &fork.header;
@@ -110,6 +120,9 @@ impl Lifecycle {
             syscall,
             shares_mm: fork.shares_mm != 0,
             pgtable_bytes: fork.pgtable_bytes,
+            vmas: fork.mappings,
+            duration_ns: (fork.duration_ns != 0).then_some(fork.duration_ns),
+            ns_per_mib: ns_per_mib(fork),
             shared_anon_bytes: shared_anon_bytes(fork),
             shared_file_bytes: bytes(fork.file_pages),
             shared_shmem_bytes: bytes(fork.shmem_pages),
@@ -132,7 +145,7 @@ impl Lifecycle {
         process.vpid = (fork.vpid != 0).then_some(fork.vpid);
         process.uid = process.uid.or(Some(fork.uid));
         process.gid = process.gid.or(Some(fork.gid));
-        process.cgroup_id = process.cgroup_id.or(Some(fork.cgroup_id));
+        process.place = process.place.or(Some(fork.place));
         if process.comm == [0; 16] {
             process.comm = fork.comm;
         }
@@ -210,9 +223,7 @@ impl Lifecycle {
         process.uid = process.uid.or(Some(snapshot.uid));
         process.gid = process.gid.or(Some(snapshot.gid));
         process.real_parent = process.real_parent.or(Some(snapshot.ppid));
-        if snapshot.cgroup_id != 0 {
-            process.cgroup_id = process.cgroup_id.or(Some(snapshot.cgroup_id));
-        }
+        process.place = process.place.or(Some(snapshot.place));
         if process.comm == [0; 16] {
             let len = snapshot.comm.len().min(process.comm.len());
             process.comm[..len].copy_from_slice(&snapshot.comm[..len]);
@@ -226,6 +237,7 @@ impl Lifecycle {
                 args,
                 argc: u32::try_from(count).unwrap_or(u32::MAX),
                 args_bytes: u32::try_from(args.len()).unwrap_or(u32::MAX),
+                file: snapshot.file,
             }));
         }
         if snapshot.zombie {

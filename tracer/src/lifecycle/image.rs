@@ -1,6 +1,8 @@
 //! The programs that processes run: shared by all processes that inherited them, and kept in buffers
 //! that are used again, so that a steady load allocates nothing.
 
+use tracer_common::event::File;
+
 /// A program in the [`Images`]; whoever keeps one holds a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ImageId(u32);
@@ -17,6 +19,8 @@ pub(super) struct Image {
     pub(super) argc: u32,
     /// Bytes of all arguments, also of those that were cut off.
     pub(super) args_bytes: u32,
+    /// The file that runs; `None` when it is not known.
+    pub(super) file: Option<File>,
 }
 
 impl Image {
@@ -59,12 +63,13 @@ pub(super) struct Parts<'a> {
     pub(super) args: &'a [u8],
     pub(super) argc: u32,
     pub(super) args_bytes: u32,
+    pub(super) file: Option<File>,
 }
 
 impl Images {
     /// Enters a program; the caller holds the reference.
     pub(super) fn insert(&mut self, parts: Parts<'_>) -> ImageId {
-        let Parts { path, interp, args, argc, args_bytes } = parts;
+        let Parts { path, interp, args, argc, args_bytes, file } = parts;
         let id = self.free.pop().unwrap_or_else(|| {
             self.images.push(Image::default());
             u32::try_from(self.images.len() - 1).expect("fewer images than five per process")
@@ -79,6 +84,7 @@ impl Images {
         image.references = 1;
         image.argc = argc;
         image.args_bytes = args_bytes;
+        image.file = file;
         ImageId(id)
     }
 
@@ -115,8 +121,15 @@ mod tests {
     #[test]
     fn buffers_are_shared_and_used_again() {
         let mut images = Images::default();
-        let parts =
-            Parts { path: b"./run.sh", interp: b"/bin/sh", args: b"sh\0-e\0", argc: 2, args_bytes: 6 };
+        let none = Parts { path: b"", interp: b"", args: b"", argc: 0, args_bytes: 0, file: None };
+        let parts = Parts {
+            path: b"./run.sh",
+            interp: b"/bin/sh",
+            args: b"sh\0-e\0",
+            argc: 2,
+            args_bytes: 6,
+            file: Some(File { inode: 7, ..File::default() }),
+        };
         let first = images.insert(parts);
         let second = images.retain(first);
         images.release(first);
@@ -125,8 +138,9 @@ mod tests {
         assert_eq!(images.get(second).args(), b"sh\0-e\0");
         images.release(second);
         assert_eq!(images.len(), 0);
-        let again = images.insert(Parts { path: b"/bin/ls", interp: b"", args: b"", argc: 0, args_bytes: 0 });
+        let again = images.insert(Parts { path: b"/bin/ls", ..none });
         assert_eq!(again, first);
+        assert_eq!(images.get(again).file, None);
         assert_eq!(images.get(again).executable(), b"/bin/ls");
         assert_eq!(images.get(again).args(), b"");
     }

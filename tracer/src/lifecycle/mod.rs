@@ -13,6 +13,7 @@
 
 mod bill;
 mod birth;
+mod cgroups;
 mod closing;
 mod copies;
 mod cow;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use tracer_common::{counter::Totals, event as wire};
 
 use self::{
+    cgroups::Cgroups,
     copies::Copies,
     image::{Images, Parts},
     process::{Id, Process},
@@ -40,7 +42,7 @@ use self::{
 use crate::{
     decode::{Event, Loss, LossStage},
     level::Level,
-    record::{Lost, Missing, Record, Time, boot_hash},
+    record::{Lost, Missing, Namespaces, Record, Time, boot_hash},
 };
 
 /// How to follow.
@@ -64,6 +66,8 @@ pub struct Config {
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
     pub self_tgid: u32,
+    /// The namespaces that the machine began with, as [`Place::namespaces`](wire::Place::namespaces).
+    pub namespaces: Namespaces,
     /// Processes whose descendants, and they themselves, are
     /// [in the tree](crate::record::Subject::in_tree).
     pub roots: Vec<u32>,
@@ -81,6 +85,7 @@ impl Default for Config {
             cow: Level::Full,
             clock_ticks_per_s: 100,
             self_tgid: 0,
+            namespaces: Namespaces::default(),
             roots: Vec::new(),
         }
     }
@@ -123,6 +128,8 @@ pub struct Anomalies {
     pub births_again: u64,
     pub after_end: u64,
     pub end_not_seen: u64,
+    #[serde(default)]
+    pub cgroups_full: u64,
 }
 
 /// Losses until now: for each reason, the number of the loss that was the last to give it.
@@ -159,6 +166,7 @@ pub struct Lifecycle {
     now_ns: u64,
     table: Table,
     images: Images,
+    cgroups: Cgroups,
     losses: Losses,
     anomalies: Anomalies,
     duplicates: u64,
@@ -183,6 +191,7 @@ impl Lifecycle {
             now_ns: 0,
             table: Table::new(config.max_processes),
             images: Images::default(),
+            cgroups: Cgroups::default(),
             losses: Losses::default(),
             anomalies: Anomalies::default(),
             duplicates: 0,
@@ -202,7 +211,8 @@ impl Lifecycle {
         match event {
             Event::Fork(fork) => self.fork(fork, out),
             Event::Exec { exec, path, interp, args } => {
-                let parts = Parts { path, interp, args, argc: exec.argc, args_bytes: exec.args_bytes };
+                let file = Some(exec.file).filter(|file| file.inode != 0);
+                let parts = Parts { path, interp, args, argc: exec.argc, args_bytes: exec.args_bytes, file };
                 self.exec(exec, parts, out);
             }
             Event::Exit(exit) => self.exit(exit, out),
@@ -210,6 +220,8 @@ impl Lifecycle {
             Event::Wait(wait) => self.wait(wait),
             Event::ExecFailed { failed, path } => self.exec_failed(failed, path, out),
             Event::ForkFailed(failed) => self.fork_failed(failed, out),
+            Event::Cgroup { cgroup, path } => self.cgroup(cgroup, path),
+            Event::CgroupFound { id, path } => self.name_cgroup(*id, path),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, out),
             Event::Progress { tgid, process } => self.progress(*tgid, process),
             Event::Loss(loss) => self.loss(loss, out),
@@ -308,6 +320,21 @@ impl Lifecycle {
             && self.config.roots.contains(&process.id.tgid)
         {
             process.in_tree = true;
+        }
+    }
+
+    fn cgroup(&mut self, cgroup: &wire::Cgroup, path: &[u8]) {
+        self.advance(cgroup.header.ktime_ns);
+        if cgroup.removed != 0 {
+            self.cgroups.remove(cgroup.id);
+        } else {
+            self.name_cgroup(cgroup.id, path);
+        }
+    }
+
+    fn name_cgroup(&mut self, id: u64, path: &[u8]) {
+        if !path.is_empty() && !self.cgroups.insert(id, path) {
+            self.anomalies.cgroups_full += 1;
         }
     }
 

@@ -2,11 +2,11 @@
 
 use tracer_common::{
     counter::{Counters, Totals},
-    event::AutoReap,
+    event::{AutoReap, Place},
 };
 
 use super::{bill::Bill, copies::Copies, image::ImageId, usage::Usage};
-use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin};
+use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin, ReleasedBy};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
 pub(super) const PREVIOUS: usize = 4;
@@ -41,6 +41,13 @@ pub(super) enum State {
 pub(super) struct Birth {
     pub(super) ktime_ns: u64,
     pub(super) facts: ForkFacts,
+}
+
+/// The end of a parent's wait in vfork.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released {
+    pub(super) blocked_ns: u64,
+    pub(super) by: ReleasedBy,
 }
 
 /// How it ended.
@@ -81,7 +88,7 @@ pub(super) struct Process {
     pub(super) vpid: Option<u32>,
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
-    pub(super) cgroup_id: Option<u64>,
+    pub(super) place: Option<Place>,
     pub(super) in_tree: bool,
     pub(super) comm: [u8; 16],
     pub(super) image: Option<ImageId>,
@@ -91,7 +98,7 @@ pub(super) struct Process {
     /// The parent that the kernel named last.
     pub(super) real_parent: Option<u32>,
     pub(super) birth: Option<Birth>,
-    pub(super) parent_blocked_ns: Option<u64>,
+    pub(super) released: Option<Released>,
     pub(super) bill: Bill,
     pub(super) execs: u64,
     pub(super) failures: u64,
@@ -126,7 +133,7 @@ impl Process {
             vpid: None,
             uid: None,
             gid: None,
-            cgroup_id: None,
+            place: None,
             in_tree: false,
             comm: [0; 16],
             image: None,
@@ -134,7 +141,7 @@ impl Process {
             parent: None,
             real_parent: None,
             birth: None,
-            parent_blocked_ns: None,
+            released: None,
             bill: Bill::default(),
             execs: 0,
             failures: 0,
@@ -168,13 +175,18 @@ impl Process {
     }
 
     /// Notes that its parent was waiting for it until `ktime_ns`, if it was.
-    pub(super) fn unblock_parent(&mut self, ktime_ns: u64) {
+    pub(super) fn release_parent(&mut self, ktime_ns: u64, by: ReleasedBy) {
         if let Some(birth) = self.birth
             && matches!(birth.facts.kind, ForkKind::Vfork | ForkKind::PosixSpawn)
-            && self.parent_blocked_ns.is_none()
+            && self.released.is_none()
         {
-            self.parent_blocked_ns = Some(ktime_ns.saturating_sub(birth.ktime_ns));
+            self.released = Some(Released { blocked_ns: ktime_ns.saturating_sub(birth.ktime_ns), by });
         }
+    }
+
+    /// Its cgroup, when known.
+    pub(super) fn cgroup_id(&self) -> Option<u64> {
+        self.place.map(|place| place.cgroup_id).filter(|&id| id != 0)
     }
 
     /// Makes `image` its program; returns one that is no longer remembered.

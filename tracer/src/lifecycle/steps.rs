@@ -14,7 +14,7 @@ use super::{
     table::Key,
     usage::Usage,
 };
-use crate::record::{self, ExecStep, ExitStep, Missing, Record, Reparent, Text};
+use crate::record::{self, ExecStep, ExitStep, Missing, NewParent, Record, ReleasedBy, Reparent, Text};
 
 impl Lifecycle {
     pub(super) fn exec(&mut self, exec: &Exec, parts: Parts<'_>, out: &mut dyn Output) {
@@ -33,7 +33,7 @@ impl Lifecycle {
         let Some(process) = self.table.get_mut(key) else {
             return;
         };
-        process.unblock_parent(header.ktime_ns);
+        process.release_parent(header.ktime_ns, ReleasedBy::Exec);
         if own.is_none() {
             process.missing = process.missing.with(Missing::COUNTERS);
         }
@@ -52,7 +52,7 @@ impl Lifecycle {
         process.state = State::Running;
         process.uid = Some(exec.uid);
         process.gid = Some(exec.gid);
-        process.cgroup_id = Some(exec.cgroup_id);
+        process.place = Some(exec.place);
         process.comm = exec.comm;
         let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
             process.run(self.images.insert(parts))
@@ -147,8 +147,9 @@ impl Lifecycle {
             }
             return;
         }
-        process.unblock_parent(header.ktime_ns);
+        process.release_parent(header.ktime_ns, ReleasedBy::Exit);
         process.uid = Some(exit.uid);
+        process.place = Some(exit.place);
         process.comm = exit.comm;
         let end = End::of(exit);
         if end.counters.is_none() {
@@ -198,7 +199,25 @@ impl Lifecycle {
                 entity: self.process_id(process.id),
                 from_pid,
                 to_pid: to,
+                to: self.new_parent(to),
             }));
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Who takes orphans in: only the first process of a pid namespace and a subreaper do (find_new_reaper() in
+    /// kernel/exit.c).
+    fn new_parent(&self, tgid: u32) -> NewParent<'_> {
+        let process = self.table.by_tgid(tgid).and_then(|key| self.table.get(key));
+        NewParent {
+            name: process.map(|process| Text(process.name())).filter(|name| !name.0.is_empty()),
+            entity_id: process.map(|process| self.process_id(process.id).entity_id),
+            role: match (tgid, process.and_then(|process| process.vpid)) {
+                (1, _) | (_, Some(1)) => Some("init"),
+                (_, Some(_)) => Some("subreaper"),
+                (_, None) => None,
+            },
         }
     }
 }

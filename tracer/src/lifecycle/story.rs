@@ -1,7 +1,7 @@
 //! What a record says of a process: read from the table, changing nothing.
 
 use super::{
-    Lifecycle,
+    Lifecycle, cgroups,
     copies::Copies,
     cow,
     image::Image,
@@ -11,11 +11,12 @@ use super::{
 use crate::{
     level::Level,
     record::{
-        Args, ByParent, Children, Decimal, EntityId, Exec, Exit, ExitVia, Fork, Group, Interpreters, Missing,
-        ProcessId, Program, Reap, Signal, Story, Subject, Text, Timeline, User,
+        Args, ByParent, Children, Container, Decimal, EntityId, Exec, Exit, ExitVia, File, Fork, Group,
+        Interpreters, Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Story,
+        Subject, Terminal, Text, Timeline, User,
     },
 };
-use tracer_common::counter;
+use tracer_common::{counter, event::Place};
 
 /// exit(2).
 const SYS_EXIT: u32 = 60;
@@ -26,7 +27,7 @@ impl Process {
             pid: self.id.tgid,
             comm: self.name(),
             uid: self.uid,
-            cgroup_id: self.cgroup_id,
+            cgroup_id: self.cgroup_id(),
             in_tree: self.in_tree,
         }
     }
@@ -67,11 +68,14 @@ impl Process {
             syscall: facts.syscall,
             shares_mm: facts.shares_mm,
             pgtable_bytes: facts.pgtable_bytes,
-            duration_ns: None,
+            vmas: facts.vmas,
+            duration_ns: facts.duration_ns,
+            ns_per_mib: facts.ns_per_mib,
             shared_anon_bytes: facts.shared_anon_bytes,
             shared_file_bytes: facts.shared_file_bytes,
             shared_shmem_bytes: facts.shared_shmem_bytes,
-            parent_blocked_ns: self.parent_blocked_ns,
+            parent_blocked_ns: self.released.map(|released| released.blocked_ns),
+            released_by: self.released.map(|released| released.by),
             before_exec: before_exec.map(|copies| copies.shown(level)),
             by_parent: by_parent
                 .map(|paid| ByParent { paid: paid.shown(level), overlapped: self.bill.overlapped }),
@@ -118,6 +122,12 @@ impl Lifecycle {
         ProcessId { pid: id.tgid, entity_id: EntityId::new(self.boot, id.tgid, id.ticks) }
     }
 
+    /// What it has instead of the machine's first namespaces.
+    fn namespaces(&self, place: &Place) -> Option<OtherNamespaces> {
+        let own = Namespaces(place.namespaces);
+        (own != Namespaces::default()).then_some(OtherNamespaces { own, first: self.config.namespaces })
+    }
+
     fn image(&self, process: &Process) -> Option<&Image> {
         process.image.map(|image| self.images.get(image))
     }
@@ -139,6 +149,7 @@ impl Lifecycle {
             interpreters: Interpreters(interpreter),
             args_bytes: image.map(|image| image.args_bytes),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
+            file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
         }
     }
@@ -164,6 +175,8 @@ impl Lifecycle {
         // All counters but that of threads come from the fault hooks.
         let level = self.config.cow;
         let of_faults = counters.filter(|_| level.has_copies());
+        let cgroup_id = process.cgroup_id();
+        let cgroup_path = cgroup_id.and_then(|id| self.cgroups.get(id));
         Timeline {
             time: end_time.unwrap_or_else(|| self.wall(self.now_ns)),
             duration_ns: end.map(|end| end.ktime_ns.saturating_sub(process.start_ns)),
@@ -180,6 +193,9 @@ impl Lifecycle {
                 start: self.wall(process.start_ns),
                 end: end_time,
                 parent: process.parent.map(|id| self.process_id(id)),
+                session_leader: process.place.and_then(|place| Leader::new(place.session)),
+                group_leader: process.place.and_then(|place| Leader::new(place.group)),
+                tty: process.place.and_then(|place| Terminal::new(place.tty)),
                 previous: &previous[..ran],
             },
             user: User { id: process.uid.map(Decimal), group: Group { id: process.gid.map(Decimal) } },
@@ -199,8 +215,11 @@ impl Lifecycle {
                 exit: end.map(End::fields),
                 usage: process.usage.map(|usage| usage.fields()),
                 reap: process.reap_fields(),
-                cgroup_id: process.cgroup_id,
+                cgroup_id,
+                cgroup_path: cgroup_path.map(Text),
+                namespaces: process.place.and_then(|place| self.namespaces(&place)),
             },
+            container: cgroup_path.and_then(cgroups::container_id).map(|id| Container { id }),
         }
     }
 }

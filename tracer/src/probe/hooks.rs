@@ -79,13 +79,16 @@ const LITE: Hook = Hook {
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last.
-const HOOKS: [Hook; 12] = [
+const HOOKS: [Hook; 15] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
     typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
     typed("sched_process_fork", Skipped::Record(Kind::Fork), Set::Lifecycle),
     typed("task_newtask", Skipped::Record(Kind::Fork), Set::Lifecycle),
+    typed("cgroup_mkdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
+    typed("cgroup_rmdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
     typed("sys_exit", Skipped::Nothing, Set::Calls),
+    typed("sys_enter", Skipped::Nothing, Set::Calls),
     typed("signal_generate", Skipped::Fault, Set::Faults),
     typed("tlb_flush", Skipped::Nothing, Set::Faults),
     typed("mm_page_alloc", Skipped::Nothing, Set::Allocations),
@@ -97,15 +100,18 @@ const HOOKS: [Hook; 12] = [
 /// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
 /// switching preemption off). There the kernel skips a typed program while another task is preempted in it on the
 /// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
-/// callbacks) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
+/// callbacks, the lock of the cgroups' paths) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
 /// that is never skipped, tells those that the first was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 12] = [
+const PREEMPTIBLE_HOOKS: [Hook; 15] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
     typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),
     format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
     typed("sched_wakeup_new", Skipped::Record(Kind::Fork), Set::Lifecycle),
-    format("raw_syscalls", "sys_exit", "sys_exit_format", &SYSCALL_FIELDS, Set::Calls),
+    typed("cgroup_mkdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
+    typed("cgroup_rmdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
+    format("raw_syscalls", "sys_exit", "sys_exit_format", &EXIT_FIELDS, Set::Calls),
+    format("raw_syscalls", "sys_enter", "sys_enter_format", &ENTER_FIELDS, Set::Calls),
     typed("signal_generate", Skipped::Fault, Set::Faults),
     typed("tlb_flush", Skipped::Nothing, Set::Faults),
     format("kmem", "mm_page_alloc", "mm_page_alloc_format", &ALLOC_FIELDS, Set::Allocations),
@@ -127,8 +133,9 @@ const fn format(
 const EXEC_FIELDS: [&str; 2] =
     ["field:__data_loc char[] filename;\toffset:8;\tsize:4;", "field:pid_t old_pid;\toffset:16;\tsize:4;"];
 
-const SYSCALL_FIELDS: [&str; 2] =
-    ["field:long id;\toffset:8;\tsize:8;", "field:long ret;\toffset:16;\tsize:8;"];
+const ENTER_FIELDS: [&str; 1] = ["field:long id;\toffset:8;\tsize:8;"];
+
+const EXIT_FIELDS: [&str; 2] = ["field:long id;\toffset:8;\tsize:8;", "field:long ret;\toffset:16;\tsize:8;"];
 
 const ALLOC_FIELDS: [&str; 3] = [
     "field:unsigned long pfn;\toffset:8;\tsize:8;",

@@ -13,8 +13,8 @@ use super::{Error, btf::Btf, cast::Cast};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// Offsets that some supported kernels do not have; the programs do without them.
-const OPTIONAL: [&str; 1] = ["mm_global_asid"];
+/// Offsets that some supported kernels do not have, or leave out by their configuration; the programs do without them.
+const OPTIONAL: [&str; 4] = ["mm_global_asid", "nsproxy_time", "time_ns_inode", "signal_tty"];
 
 /// Bytes of a kernel stack on x86_64 (THREAD_SIZE, without KASAN).
 const STACK_BYTES: u32 = 16 << 10;

@@ -55,8 +55,24 @@ pub(super) struct Loaded {
 pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
 
 /// What only memory tells of a process.
-const IN_MEMORY: [&str; 5] =
-    ["process.vpid", "process.executable", "process.args", "tracer.exec.path", "tracer.exec_failed.path"];
+const IN_MEMORY: [&str; 7] = [
+    "process.vpid",
+    "process.executable",
+    "process.args",
+    "tracer.exec.path",
+    "tracer.exec.file.name",
+    "tracer.exec_failed.path",
+    "tracer.cgroup_path",
+];
+
+/// What only the hooks of system calls tell.
+const OF_CALLS: [&str; 5] = [
+    "tracer.fork.duration_ns",
+    "tracer.fork.ns_per_mib",
+    "tracer.exec.failures",
+    "exec_failed",
+    "fork_failed",
+];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -264,10 +280,9 @@ impl Loaded {
                 None => hooks.push(state),
             }
         }
-        let mut unavailable =
-            vec![("tracer.fork.duration_ns", "no hook at the entry of system calls is attached".to_owned())];
+        let mut unavailable = Vec::new();
         if options.hooks == Hooks::Base {
-            for field in ["tracer.exec.failures", "exec_failed", "fork_failed"] {
+            for field in OF_CALLS {
                 unavailable.push((field, "only with --hooks full".to_owned()));
             }
         }

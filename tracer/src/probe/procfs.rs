@@ -3,7 +3,10 @@
 use std::{
     fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
 };
+
+use tracer_common::event::{FILE_NAME_BYTES, File, NAMESPACES, PATH_BYTES, Place, device_number};
 
 use crate::decode::Snapshot;
 
@@ -30,6 +33,7 @@ pub fn one(tgid: u32, each: &mut dyn FnMut(Snapshot<'_>)) -> bool {
     let (Ok(stat), Ok(status)) = (read("stat"), read("status")) else { return false };
     let Some(stat) = Stat::parse(&stat) else { return false };
     let exe = fs::read_link(format!("/proc/{tgid}/exe")).unwrap_or_default();
+    let file = fs::metadata(format!("/proc/{tgid}/exe")).ok();
     // A zombie and a kernel thread have neither arguments nor a file.
     let args = read("cmdline").unwrap_or_default();
     let status = Status::parse(&status);
@@ -47,9 +51,43 @@ pub fn one(tgid: u32, each: &mut dyn FnMut(Snapshot<'_>)) -> bool {
         comm: stat.comm,
         exe: exe.as_os_str().as_bytes(),
         args: &args,
-        cgroup_id: cgroup_id(tgid).unwrap_or_default(),
+        file: file.map(|meta| file_of(&exe, &meta)),
+        place: Place {
+            cgroup_id: cgroup_id(tgid).unwrap_or_default(),
+            namespaces: namespaces(tgid),
+            session: stat.session,
+            group: stat.group,
+            tty: stat.tty,
+            reserved: 0,
+        },
     });
     true
+}
+
+/// Inode number of each namespace of a process; 0 for those that it does not have, or that cannot be read.
+pub fn namespaces(tgid: u32) -> [u32; NAMESPACES.len()] {
+    NAMESPACES.map(|name| {
+        // As "net:[4026531840]".
+        let link = fs::read_link(format!("/proc/{tgid}/ns/{name}")).unwrap_or_default();
+        let text = link.to_string_lossy();
+        text.split(['[', ']']).nth(1).and_then(|inode| inode.parse().ok()).unwrap_or_default()
+    })
+}
+
+/// A file that a process runs, by its path and what stat(2) says of it.
+fn file_of(path: &Path, meta: &fs::Metadata) -> File {
+    let mut name = [0; FILE_NAME_BYTES];
+    let last = path.file_name().unwrap_or_default().as_bytes();
+    // What `/proc` adds to the path of a file without a name.
+    let last = last.strip_suffix(b" (deleted)").filter(|_| meta.nlink() == 0).unwrap_or(last);
+    let len = last.len().min(FILE_NAME_BYTES - 1);
+    name[..len].copy_from_slice(&last[..len]);
+    File {
+        inode: meta.ino(),
+        device: device_number(libc::major(meta.dev()), libc::minor(meta.dev())),
+        links: u32::try_from(meta.nlink()).unwrap_or(u32::MAX),
+        name,
+    }
 }
 
 /// When the parent started. No parent is younger than its child: such a one got the pid of a parent that
@@ -67,6 +105,9 @@ struct Stat<'a> {
     comm: &'a [u8],
     state: u8,
     ppid: u32,
+    group: u32,
+    session: u32,
+    tty: u32,
     flags: u64,
     threads: u32,
     start_ticks: u64,
@@ -82,15 +123,27 @@ impl<'a> Stat<'a> {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         // Field n of the manual is at n - 3 here.
         let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+        // Below 0 when the process is being reaped; a terminal's number may be printed so.
+        let signed = |n: usize| Some(fields.get(n - 3)?.parse::<i32>().ok()? as u32);
+        let leader = |n: usize| signed(n).map(|pid| if pid > i32::MAX as u32 { 0 } else { pid });
         Some(Self {
             comm,
             state: *fields.first()?.as_bytes().first()?,
             ppid: number(4)? as u32,
+            group: leader(5)?,
+            session: leader(6)?,
+            tty: tty(signed(7)?),
             flags: number(9)?,
             threads: number(20)? as u32,
             start_ticks: number(22)?,
         })
     }
+}
+
+/// A terminal's number as the kernel keeps it, from the form of user space (new_encode_dev() in
+/// include/linux/kdev_t.h).
+const fn tty(number: u32) -> u32 {
+    device_number(number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xf_ff00)
 }
 
 /// The lines of /proc/PID/status that are used.
@@ -131,6 +184,21 @@ fn cgroup_id(tgid: u32) -> Option<u64> {
     fs::metadata(format!("{mount}{path}")).ok().map(|meta| meta.ino())
 }
 
+/// Hands out each cgroup of the v2 hierarchy, its id and its path; none when the hierarchy is not mounted.
+pub fn cgroups(each: &mut dyn FnMut(u64, &[u8])) {
+    let Some(mount) = cgroup2_mount() else { return };
+    let mut rest = vec![PathBuf::from(&mount)];
+    while let Some(directory) = rest.pop() {
+        let (Ok(meta), Ok(entries)) = (fs::metadata(&directory), fs::read_dir(&directory)) else { continue };
+        let path = directory.as_os_str().as_bytes();
+        let path = path.strip_prefix(mount.as_bytes()).filter(|path| !path.is_empty()).unwrap_or(b"/");
+        // As the kernel side cuts it.
+        each(meta.ino(), &path[..path.len().min(PATH_BYTES - 1)]);
+        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        rest.extend(directories.map(|entry| entry.path()));
+    }
+}
+
 /// Where the v2 hierarchy is mounted, if it is.
 pub fn cgroup2_mount() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
@@ -147,10 +215,11 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_parentheses_and_spaces() {
-        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 2";
+        let line = b"42 (a) b (c) S 7 41 40 1083436 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 2";
         let stat = Stat::parse(line).expect("a well-formed line");
         assert_eq!(stat.comm, b"a) b (c");
         assert_eq!((stat.state, stat.ppid, stat.threads, stat.start_ticks), (b'S', 7, 3, 98765));
+        assert_eq!((stat.group, stat.session, stat.tty), (41, 40, device_number(136, 300)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use tracer_common::event::{KINDS, Kind};
 
-use super::{Limit, Line, ProcessId, Time};
+use super::{Limit, Line, Namespaces, OtherNamespaces, ProcessId, Time};
 use crate::{
     decode::LossStage,
     level::Level,
@@ -37,6 +37,9 @@ pub struct Hello {
     pub clock_offset_ns: i64,
     /// The hooks by name.
     pub hooks: BTreeMap<String, Hook>,
+    /// The namespaces that the machine began with.
+    #[serde(default)]
+    pub namespaces: Namespaces,
     /// How closely copies are counted.
     pub cow_level: Level,
     /// What was found out for it; `None` when it is off.
@@ -91,6 +94,7 @@ impl Hello {
             boot_id: &'a str,
             clock_offset_ns: i64,
             hooks: &'a BTreeMap<String, Hook>,
+            namespaces: OtherNamespaces,
             cow_level: Level,
             calibration: Option<Calibration>,
             unavailable: &'a BTreeMap<String, String>,
@@ -107,6 +111,7 @@ impl Hello {
             boot_id: &self.boot_id,
             clock_offset_ns: self.clock_offset_ns,
             hooks: &self.hooks,
+            namespaces: OtherNamespaces { own: self.namespaces, first: Namespaces::default() },
             cow_level: self.cow_level,
             calibration: self.calibration,
             unavailable: &self.unavailable,

@@ -5,6 +5,7 @@
 
 mod control;
 mod names;
+mod place;
 mod steps;
 mod text;
 mod timeline;
@@ -15,10 +16,11 @@ pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
     Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
 };
-pub use names::{ExitVia, ForkKind, Origin, Signal};
+pub use names::{ExitVia, ForkKind, Origin, ReleasedBy, Signal};
+pub use place::{Container, File, Leader, Namespaces, OtherNamespaces, Terminal};
 pub use steps::{
-    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, ReapStep, Reparent, Shared,
-    SharedWith,
+    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, NewParent, ReapStep, Reparent,
+    Shared, SharedWith,
 };
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{
@@ -247,36 +249,48 @@ struct Fields<'a, P, T> {
     process: Option<P>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<Container<'a>>,
     tracer: T,
+}
+
+/// What stands beside the process and the fields of our own.
+#[derive(Default)]
+struct Common<'a> {
+    time: Time,
+    duration: Option<Option<u64>>,
+    kernel: Option<&'a str>,
+    user: Option<User>,
+    container: Option<Container<'a>>,
+}
+
+impl Common<'_> {
+    fn at(time: Time) -> Self {
+        Self { time, ..Self::default() }
+    }
 }
 
 impl Line<'_> {
     /// A line about a process.
     fn of_process(self, time: Time, process: impl Serialize, tracer: impl Serialize) {
-        self.write(time, None, None, Some(process), None, tracer);
+        self.write(Common::at(time), Some(process), tracer);
     }
 
     /// A line about the tracing.
     fn of_tracer(self, time: Time, kernel: Option<&str>, tracer: impl Serialize) {
-        self.write(time, None, kernel, None::<()>, None, tracer);
+        self.write(Common { kernel, ..Common::at(time) }, None::<()>, tracer);
     }
 
-    fn write(
-        self,
-        time: Time,
-        duration: Option<Option<u64>>,
-        kernel: Option<&str>,
-        process: Option<impl Serialize>,
-        user: Option<User>,
-        tracer: impl Serialize,
-    ) {
+    fn write(self, common: Common<'_>, process: Option<impl Serialize>, tracer: impl Serialize) {
         let Self { action, host, sequence, out } = self;
+        let Common { time, duration, kernel, user, container } = common;
         let fields = Fields {
             time,
             event: EventField { action, sequence, duration },
             host: HostField { hostname: host, os: kernel.map(|kernel| OsField { kernel }) },
             process,
             user,
+            container,
             tracer,
         };
         serde_json::to_writer(&mut *out, &fields)

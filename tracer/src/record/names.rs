@@ -68,6 +68,16 @@ impl Origin {
     }
 }
 
+/// What ended the wait of a parent in vfork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleasedBy {
+    /// The child's exec.
+    Exec,
+    /// Its end.
+    Exit,
+}
+
 /// What ended a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitVia {

@@ -88,6 +88,9 @@ pub struct ForkFacts {
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
+    pub vmas: u32,
+    pub duration_ns: Option<u64>,
+    pub ns_per_mib: Option<u64>,
     pub shared_anon_bytes: Option<u64>,
     pub shared_file_bytes: Option<u64>,
     pub shared_shmem_bytes: Option<u64>,
@@ -260,16 +263,39 @@ pub struct Reparent<'a> {
     pub from_pid: u32,
     /// The parent it has now.
     pub to_pid: u32,
+    /// Who that is.
+    pub to: NewParent<'a>,
+}
+
+/// Who takes a process in whose parent has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct NewParent<'a> {
+    /// Its name.
+    pub name: Option<Text<'a>>,
+    /// Its identity.
+    pub entity_id: Option<EntityId>,
+    /// `init`, the first process of a pid namespace, or `subreaper`.
+    pub role: Option<&'static str>,
 }
 
 impl Reparent<'_> {
     pub(super) fn write(&self, line: Line<'_>) {
         #[derive(Serialize)]
-        struct Parents {
+        struct Parents<'a> {
             from_pid: u32,
             to_pid: u32,
+            to_entity_id: Option<EntityId>,
+            to_name: Option<Text<'a>>,
+            to_role: Option<&'static str>,
         }
-        let parents = Parents { from_pid: self.from_pid, to_pid: self.to_pid };
+        let NewParent { name, entity_id, role } = self.to;
+        let parents = Parents {
+            from_pid: self.from_pid,
+            to_pid: self.to_pid,
+            to_entity_id: entity_id,
+            to_name: name,
+            to_role: role,
+        };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(reparent: parents));
     }

@@ -1,11 +1,11 @@
 //! A whole process life in one line.
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
-use tracer_common::event::Kind;
+use tracer_common::event::{KINDS, Kind};
 
 use super::{
-    Args, Base64, Copies, Decimal, EntityId, ExitVia, ForkKind, Limit, Line, Origin, ProcessId, Signal,
-    Subject, Text, Time,
+    Args, Base64, Common, Container, Copies, Decimal, EntityId, ExitVia, File, ForkKind, Leader, Limit, Line,
+    Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Subject, Terminal, Text, Time,
 };
 
 /// The life of a process.
@@ -21,6 +21,8 @@ pub struct Timeline<'a> {
     pub process: Process<'a>,
     /// Whose it was.
     pub user: User,
+    /// In which container; `None` when its cgroup names none.
+    pub container: Option<Container<'a>>,
     /// What it did.
     pub tracer: Story<'a>,
 }
@@ -40,6 +42,9 @@ pub struct Process<'a> {
     pub start: Time,
     pub end: Option<Time>,
     pub parent: Option<ProcessId>,
+    pub session_leader: Option<Leader>,
+    pub group_leader: Option<Leader>,
+    pub tty: Option<Terminal>,
     pub previous: &'a [Program<'a>],
 }
 
@@ -82,6 +87,8 @@ pub struct Story<'a> {
     pub usage: Option<Usage>,
     pub reap: Option<Reap>,
     pub cgroup_id: Option<u64>,
+    pub cgroup_path: Option<Text<'a>>,
+    pub namespaces: Option<OtherNamespaces>,
 }
 
 /// How it was born, and what that cost.
@@ -93,11 +100,14 @@ pub struct Fork {
     pub syscall: Option<u32>,
     pub shares_mm: bool,
     pub pgtable_bytes: u64,
+    pub vmas: u32,
     pub duration_ns: Option<u64>,
+    pub ns_per_mib: Option<u64>,
     pub shared_anon_bytes: Option<u64>,
     pub shared_file_bytes: Option<u64>,
     pub shared_shmem_bytes: Option<u64>,
     pub parent_blocked_ns: Option<u64>,
+    pub released_by: Option<ReleasedBy>,
     pub before_exec: Option<Copies>,
     pub by_parent: Option<ByParent>,
     pub eager_copies: Option<u64>,
@@ -122,6 +132,7 @@ pub struct Exec<'a> {
     pub interpreters: Interpreters<'a>,
     pub args_bytes: Option<u32>,
     pub args_truncated: bool,
+    pub file: Option<File<'a>>,
     pub failures: Option<u64>,
 }
 
@@ -250,7 +261,7 @@ pub struct Reap {
 
 /// What is not known of a life: a set of reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Missing(u16);
+pub struct Missing(u32);
 
 impl Missing {
     /// Its birth was not seen.
@@ -267,9 +278,9 @@ impl Missing {
     pub const LOST_RECORDS: Self = Self(1 << 5);
 
     /// The program that it ran is not known: it inherited it from a process that was not known then.
-    pub const PROGRAM: Self = Self(1 << 13);
+    pub const PROGRAM: Self = Self(1 << (6 + KINDS));
 
-    const NAMES: [(Self, &'static str); 14] = [
+    const NAMES: [(Self, &'static str); 15] = [
         (Self::BIRTH, "birth"),
         (Self::EXIT, "exit"),
         (Self::COUNTERS, "counters"),
@@ -284,6 +295,7 @@ impl Missing {
         (Self::lost(Kind::Wait), "lost:wait"),
         (Self::lost(Kind::ExecFailed), "lost:exec_failed"),
         (Self::lost(Kind::ForkFailed), "lost:fork_failed"),
+        (Self::lost(Kind::Cgroup), "lost:cgroup"),
     ];
 
     /// Records of `kind` were lost while it lived.
@@ -347,7 +359,14 @@ impl Timeline<'_> {
         process.executable = process.executable.map(|path| path.cut(limit.path));
         story.exec.path = story.exec.path.map(|path| path.cut(limit.path));
         story.exec.interpreters.0 = story.exec.interpreters.0.map(|path| path.cut(limit.path));
+        story.cgroup_path = story.cgroup_path.map(|path| path.cut(limit.path));
         let tracer = Tracer { story, args_b64: process.args.and_then(Args::exact) };
-        line.write(self.time, Some(self.duration_ns), None, Some(process), Some(self.user), tracer);
+        let common = Common {
+            duration: Some(self.duration_ns),
+            user: Some(self.user),
+            container: self.container,
+            ..Common::at(self.time)
+        };
+        line.write(common, Some(process), tracer);
     }
 }

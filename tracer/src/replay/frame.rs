@@ -1,7 +1,7 @@
 //! Events as the bytes of a frame.
 
 use tracer_common::{
-    bytes,
+    Wire, bytes,
     event::{KINDS, Kind, Process},
 };
 
@@ -12,6 +12,7 @@ const PROGRESS: u32 = 65;
 const LOSS: u32 = 66;
 const GONE: u32 = 67;
 const TICK: u32 = 68;
+const CGROUP_FOUND: u32 = 69;
 
 /// The bytes of an event, as a frame holds them.
 pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
@@ -31,14 +32,25 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(path);
         }
         Event::ForkFailed(failed) => out.extend_from_slice(bytes(failed)),
+        Event::Cgroup { cgroup, path } => {
+            out.extend_from_slice(bytes(cgroup));
+            out.extend_from_slice(path);
+        }
+        Event::CgroupFound { id, path } => {
+            number(CGROUP_FOUND);
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(path);
+        }
         Event::Snapshot(s) => {
-            let flags = u32::from(s.zombie) | u32::from(s.kthread) << 1;
+            let flags = u32::from(s.zombie) | u32::from(s.kthread) << 1 | u32::from(s.file.is_some()) << 2;
             for value in [SNAPSHOT, s.tgid, s.ppid, s.vpid, s.uid, s.gid, s.threads, flags] {
                 number(value);
             }
-            for value in [s.start_ticks, s.parent_start_ticks, s.cgroup_id] {
+            for value in [s.start_ticks, s.parent_start_ticks] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
+            out.extend_from_slice(bytes(&s.place));
+            out.extend_from_slice(bytes(&s.file.unwrap_or_default()));
             for part in [s.comm, s.exe, s.args] {
                 let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
                 out.extend_from_slice(&len.to_le_bytes());
@@ -91,7 +103,8 @@ pub(super) fn decode(frame: &[u8]) -> Result<Event<'_>, decode::Error> {
                 kthread: flags & 2 != 0,
                 start_ticks: rest.u64()?,
                 parent_start_ticks: rest.u64()?,
-                cgroup_id: rest.u64()?,
+                place: rest.wire()?,
+                file: Some(rest.wire()?).filter(|_| flags & 4 != 0),
                 comm: rest.bytes()?,
                 exe: rest.bytes()?,
                 args: rest.bytes()?,
@@ -107,6 +120,7 @@ pub(super) fn decode(frame: &[u8]) -> Result<Event<'_>, decode::Error> {
                 count: rest.u64()?,
             })
         }
+        CGROUP_FOUND => Event::CgroupFound { id: rest.u64()?, path: rest.0 },
         GONE => Event::Gone { tgid: rest.u32()?, start_ticks: rest.u64()? },
         TICK => Event::Tick { ktime_ns: rest.u64()? },
         other => return Err(decode::Error::Kind(other)),
@@ -143,6 +157,10 @@ impl<'a> Fields<'a> {
 
     fn u64(&mut self) -> Result<u64, decode::Error> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn wire<T: Wire>(&mut self) -> Result<T, decode::Error> {
+        decode::body(self.take(size_of::<T>())?)
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], decode::Error> {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
@@ -225,7 +225,7 @@ mod tests {
     use crate::decode::{Loss, LossStage, Snapshot};
     use tracer_common::{
         counter::{COUNTERS, Counters, Totals},
-        event::{self as wire, Exit, Header, Kind, Process, Usage},
+        event::{self as wire, Cgroup, Exit, FILE_NAME_BYTES, File, Header, Kind, Place, Process, Usage},
     };
 
     fn head() -> Head {
@@ -233,6 +233,10 @@ mod tests {
             config: Config { boot_id: [9; 16], roots: vec![1, 2], ..Config::default() },
             hello: Hello { time: Time(1_234), hostname: "box".into(), ..Hello::default() },
         }
+    }
+
+    fn place() -> Place {
+        Place { cgroup_id: 1, namespaces: [2; 8], session: 3, group: 4, tty: 5, reserved: 0 }
     }
 
     fn events() -> Vec<Event<'static>> {
@@ -270,6 +274,7 @@ mod tests {
                     told_system_ns: 15,
                     max_rss_bytes: 16,
                 },
+                place: place(),
                 auto_reap: 17,
                 reserved: 0,
                 comm: *b"sixteen bytes ..",
@@ -288,8 +293,19 @@ mod tests {
                 comm: b"comm",
                 exe: b"/exe",
                 args: b"x\0",
-                cgroup_id: 8,
+                place: place(),
+                file: Some(File { inode: 1, device: 2, links: 3, name: [4; FILE_NAME_BYTES] }),
             }),
+            Event::Cgroup {
+                cgroup: Cgroup {
+                    header: header(Kind::Cgroup, size_of::<Cgroup>() + 6),
+                    id: 1,
+                    removed: 0,
+                    path_len: 6,
+                },
+                path: b"/a.svc",
+            },
+            Event::CgroupFound { id: 3, path: b"/b.svc" },
             Event::Progress {
                 tgid: 3,
                 process: Process {
@@ -356,9 +372,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 4"),
-            (b"tracerec\x04\0\0\0", "it ends in the middle of event 0"),
-            (b"tracerec\x04\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
+            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 5"),
+            (b"tracerec\x05\0\0\0", "it ends in the middle of event 0"),
+            (b"tracerec\x05\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }

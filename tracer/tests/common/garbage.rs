@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use tracer::decode::{Event, Loss, LossStage, Snapshot};
 use tracer_common::{
     counter::{COUNTERS, Totals},
-    event::{Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Process, Usage, Wait},
+    event::{
+        Cgroup, Exec, ExecFailed, Exit, FILE_NAME_BYTES, File, Fork, ForkFailed, Free, Header, KINDS, Kind,
+        Place, Process, Usage, Wait,
+    },
 };
 
 /// An event that need not make sense.
@@ -43,6 +46,14 @@ impl Garbage {
             told_system_ns: *m,
             max_rss_bytes: *l,
         };
+        let place = Place {
+            cgroup_id: *m % 8,
+            namespaces: [*c; 8],
+            session: *a,
+            group: *d,
+            tty: *c,
+            ..Place::default()
+        };
         let (path, args) = text.split_at(text.len() / 2);
         match what {
             0..=3 => Event::Fork(Fork {
@@ -55,6 +66,9 @@ impl Garbage {
                 real_parent_tgid: *d,
                 vpid: *d,
                 shares_mm: d & 1,
+                place,
+                duration_ns: *m,
+                anon_pages: *k,
                 ..Fork::default()
             }),
             4 | 5 => Event::Exec {
@@ -64,6 +78,8 @@ impl Garbage {
                     parent: totals,
                     argc: *a,
                     args_bytes: *d,
+                    place,
+                    file: File { inode: *n, device: *c, links: d & 1, name: [*a as u8; FILE_NAME_BYTES] },
                     ..Exec::default()
                 },
                 path,
@@ -80,6 +96,7 @@ impl Garbage {
                 syscall: *d,
                 uid: *a,
                 usage,
+                place,
                 real_parent_tgid: *d,
                 auto_reap: d & 3,
                 reserved: 0,
@@ -113,7 +130,12 @@ impl Garbage {
                     counters,
                 },
             },
-            12 => match a % 4 {
+            12 => match a % 6 {
+                4 => Event::Cgroup {
+                    cgroup: Cgroup { header, id: *k % 8, removed: d & 1, path_len: 0 },
+                    path: text,
+                },
+                5 => Event::CgroupFound { id: *k % 8, path: text },
                 0 => Event::ExecFailed { failed: ExecFailed { header, errno: *d, path_len: 0 }, path: text },
                 1 => Event::ForkFailed(ForkFailed { header, errno: *d, syscall: *a }),
                 2 => Event::Gone { tgid: *b % 8, start_ticks: m / 10_000_000 },

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use tracer::{
     decode::{Event, Loss, LossStage, Snapshot},
     lifecycle::Config,
-    record::{Hello, Hook, Time},
+    record::{Hello, Hook, Namespaces, Time},
     replay::{Head, Recorder},
 };
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
     event::{
-        AutoReap, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Process,
-        Usage, Wait,
+        AutoReap, Exec, ExecFailed, Exit, FILE_NAME_BYTES, FLAG_NO_PARENT, File, Fork, ForkFailed, Free,
+        Header, Kind, Place, Process, Usage, Wait, device_number,
     },
 };
 
@@ -45,11 +45,24 @@ pub(crate) struct Story {
     lives: HashMap<u32, Life>,
 }
 
+/// The namespaces that the machine began with.
+pub(crate) const NAMESPACES: Namespaces = Namespaces([
+    0xefff_fffb,
+    0xefff_ffff,
+    0xefff_fff8,
+    0xefff_fff9,
+    0xefff_fffc,
+    0xefff_fffa,
+    0xefff_fffd,
+    0xefff_fffe,
+]);
+
 pub(crate) fn config() -> Config {
     Config {
         boot_id: *b"a boot of a test",
         wall_offset_ns: WALL_OFFSET_NS,
         self_tgid: 1000,
+        namespaces: NAMESPACES,
         ..Config::default()
     }
 }
@@ -75,6 +88,7 @@ fn hello(config: &Config) -> Hello {
         ]
         .into(),
         cow_level: config.cow,
+        namespaces: config.namespaces,
         unavailable: [("tracer.fork.duration_ns".to_owned(), "not traced".to_owned())].into(),
         ..Hello::default()
     }
@@ -158,7 +172,8 @@ impl Story {
             comm: name.as_bytes(),
             exe: exe.as_bytes(),
             args: args.replace(' ', "\0").as_bytes(),
-            cgroup_id: 77,
+            file: Some(file(name)),
+            place: place(pid),
             ..Snapshot::default()
         }))
     }
@@ -196,7 +211,8 @@ impl Story {
             header: self.header::<Fork>(Kind::Fork, child, 0),
             parent_start_time_ns: from.start_ns,
             pgtable_bytes: 94_208,
-            cgroup_id: 77,
+            place: place(parent),
+            mappings: 21,
             parent: Totals::of(&from.counters),
             parent_tgid: parent,
             parent_tid: parent,
@@ -230,7 +246,8 @@ impl Story {
         let parent = self.parent_totals(pid, &mut header);
         let mut exec = Exec {
             header,
-            cgroup_id: 77,
+            place: place(pid),
+            file: file(path.rsplit('/').next().unwrap()),
             own: Totals::of(&self.life(pid).counters),
             parent,
             old_tid: pid,
@@ -291,6 +308,7 @@ impl Story {
             minor_faults: 40,
             major_faults: 1,
             usage: used(),
+            place: place(pid),
             status: 0,
             syscall: SYS_EXIT_GROUP,
             uid: 1000,
@@ -369,6 +387,19 @@ impl Story {
     pub(crate) fn recording(self) -> Vec<u8> {
         self.recorder.into_inner()
     }
+}
+
+/// Each process is in one cgroup, in the session of the machine's first process, and its own group.
+pub(crate) fn place(pid: u32) -> Place {
+    Place { cgroup_id: 77, namespaces: NAMESPACES.0, session: 1, group: pid, ..Place::default() }
+}
+
+/// A file on the disk.
+fn file(name: &str) -> File {
+    let mut bytes = [0; FILE_NAME_BYTES];
+    let len = name.len().min(FILE_NAME_BYTES - 1);
+    bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+    File { inode: 4_711, device: device_number(254, 1), links: 1, name: bytes }
 }
 
 /// What each process has used at its end: one tick in user mode, three in the kernel.

@@ -6,6 +6,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::{
     filters::{children, exactly, stop},
+    place::cgroup_mount,
     trial,
 };
 use crate::{
@@ -25,12 +26,8 @@ struct Group(PathBuf);
 
 impl Group {
     fn new(dir: &TempDir) -> Result<Self, Failed> {
-        let mounts = fs::read_to_string("/proc/mounts")?;
-        let mounted = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let root =
-            mounted.filter(|words| words.get(2) == Some(&"cgroup2")).find_map(|words| words.get(1).copied());
         let name = dir.path().file_name().ok_or("a directory without a name")?;
-        let path = PathBuf::from(root.ok_or("cgroup2 is not mounted")?).join(name);
+        let path = cgroup_mount()?.join(name);
         fs::create_dir(&path)?;
         Ok(Self(path))
     }

@@ -8,6 +8,7 @@ mod filters;
 mod levels;
 mod life;
 mod lockdown;
+mod place;
 mod progress;
 mod storm;
 mod stress;
@@ -34,6 +35,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         life::all(),
         ends::all(),
         usage::all(),
+        place::all(),
         cow::all(),
         levels::all(),
         progress::all(),

@@ -10,6 +10,7 @@ mod facts;
 mod frames;
 mod life;
 mod memory;
+mod place;
 mod progress;
 mod stress;
 pub(crate) mod sys;
@@ -49,6 +50,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || cow::run(name, rest, &mut facts)
         || usage::run(name, rest, &mut facts)
         || progress::run(name, rest, &mut facts)
+        || place::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();

@@ -3,8 +3,9 @@
 use std::{
     arch::asm,
     ffi::{CStr, CString, OsStr},
+    fs::File,
     io,
-    os::unix::ffi::OsStrExt,
+    os::{fd::AsRawFd as _, unix::ffi::OsStrExt},
     time::Duration,
 };
 
@@ -133,6 +134,23 @@ pub(crate) fn text(s: impl AsRef<OsStr>) -> CString {
 pub(crate) fn exec(program: &CStr, args: &Args) -> i32 {
     // SAFETY: NUL-terminated strings and a null-terminated list that outlive the call.
     unsafe { libc::execve(program.as_ptr(), args.pointers.as_ptr(), EMPTY.as_ptr().cast()) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// `execveat(2)` of a file itself, without environment; returns the error number, if it returns.
+pub(crate) fn exec_fd(file: &File, args: &Args) -> i32 {
+    let (list, environment) = (args.pointers.as_ptr(), EMPTY.as_ptr());
+    // SAFETY: as in `exec`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            list,
+            environment,
+            libc::AT_EMPTY_PATH,
+        )
+    };
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 

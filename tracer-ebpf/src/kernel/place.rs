@@ -1,0 +1,113 @@
+//! Where a process stands: its cgroup, namespaces, session, process group and terminal; and the file that it runs.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use tracer_common::{
+    event::{self, FILE_NAME_BYTES, File, Place},
+    offsets::MISSING,
+};
+
+use super::{Mm, Pointer, Task, offset, read_kernel, setting};
+
+impl<P: Pointer> Task<P> {
+    /// Writes all of `to`.
+    ///
+    /// # Safety
+    /// `to` is memory of ours that nothing else uses at the moment.
+    #[inline(always)]
+    pub(crate) unsafe fn place(self, to: *mut Place) {
+        let signal = self.0.follow(offset!(task_signal));
+        let cred = self.0.follow(offset!(task_cred));
+        let proxy = self.0.follow(offset!(task_nsproxy));
+        let inode = |namespace: u32, at: u32| proxy.follow(namespace).read::<u32>(at);
+        let time = match offset!(nsproxy_time) != MISSING && offset!(time_ns_inode) != MISSING {
+            true => inode(offset!(nsproxy_time), offset!(time_ns_inode)),
+            false => 0,
+        };
+        // SAFETY: the caller's.
+        unsafe {
+            let pid = self.pid_namespace(&raw mut (*to).cgroup_id);
+            (*to).namespaces = [
+                inode(offset!(nsproxy_cgroup), offset!(cgroup_ns_inode)),
+                inode(offset!(nsproxy_ipc), offset!(ipc_ns_inode)),
+                inode(offset!(nsproxy_mnt), offset!(mnt_ns_inode)),
+                inode(offset!(nsproxy_net), offset!(net_ns_inode)),
+                pid,
+                time,
+                cred.follow(offset!(cred_user_ns)).read(offset!(user_ns_inode)),
+                inode(offset!(nsproxy_uts), offset!(uts_ns_inode)),
+            ];
+            (*to).cgroup_id = self
+                .0
+                .follow(offset!(task_cgroups))
+                .follow(offset!(css_set_cgroup))
+                .follow(offset!(cgroup_kn))
+                .read(offset!(kernfs_node_id));
+            (*to).session = number(signal.follow(offset!(signal_session)));
+            (*to).group = number(signal.follow(offset!(signal_group)));
+            (*to).tty = terminal(signal);
+            (*to).reserved = 0;
+        }
+    }
+
+    /// Inode number of its pid namespace; 0 when it cannot be read. For `through` see [`Pointer::number`].
+    #[inline(always)]
+    fn pid_namespace(self, through: *mut u64) -> u32 {
+        let pid = self.0.follow(offset!(task_thread_pid));
+        let level: u32 = pid.read(offset!(pid_level));
+        if level == 0 {
+            return pid.follow(offset!(pid_numbers) + offset!(upid_ns)).read(offset!(pid_ns_inode));
+        }
+        // As in `vpid`.
+        let at = offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_ns);
+        let namespace: u64 = read_kernel(pid.number(through).wrapping_add(u64::from(at))).unwrap_or_default();
+        read_kernel(namespace.wrapping_add(u64::from(offset!(pid_ns_inode)))).unwrap_or_default()
+    }
+}
+
+/// The number of a `struct pid` in the initial pid namespace.
+#[inline(always)]
+fn number<P: Pointer>(pid: P) -> u32 {
+    pid.read(offset!(pid_numbers) + offset!(upid_nr))
+}
+
+/// The terminal of a process, by its `signal_struct` (tty_devnum() in drivers/tty/tty_io.c).
+#[inline(always)]
+fn terminal<P: Pointer>(signal: P) -> u32 {
+    if offset!(signal_tty) == MISSING {
+        return 0;
+    }
+    let tty = signal.follow(offset!(signal_tty));
+    if tty.address() == 0 {
+        return 0;
+    }
+    let driver = tty.follow(offset!(tty_driver));
+    let minor = driver.read::<u32>(offset!(driver_minor_start)) + tty.read::<u32>(offset!(tty_index));
+    event::device_number(driver.read(offset!(driver_major)), minor)
+}
+
+impl<P: Pointer> Mm<P> {
+    /// The file that it runs; writes all of `to`.
+    ///
+    /// # Safety
+    /// `to` is memory of ours that nothing else uses at the moment.
+    #[inline(always)]
+    pub(crate) unsafe fn file(self, to: *mut File) {
+        let file = self.0.follow(offset!(mm_exe_file));
+        let inode = file.follow(offset!(file_inode));
+        let name = file.follow(offset!(file_dentry)).follow(offset!(dentry_name)).address();
+        // SAFETY: the caller's; the helper checks the address it reads.
+        unsafe {
+            (*to).inode = inode.read(offset!(inode_number));
+            (*to).device = inode.follow(offset!(inode_super)).read(offset!(super_device));
+            (*to).links = inode.read(offset!(inode_links));
+            (*to).name = [0; FILE_NAME_BYTES];
+            if setting!(can_read) != 0 {
+                bpf_probe_read_kernel_str(
+                    (&raw mut (*to).name).cast(),
+                    FILE_NAME_BYTES as u32,
+                    name as *const _,
+                );
+            }
+        }
+    }
+}
