@@ -23,6 +23,7 @@ mod steps;
 mod story;
 mod table;
 mod usage;
+mod walk;
 mod zombies;
 
 use std::collections::VecDeque;
@@ -36,6 +37,7 @@ use self::{
     process::{Id, Process},
     progress::Progress,
     table::{Found, Key, Table},
+    walk::Walks,
 };
 use crate::{
     decode::{Event, Loss, LossStage},
@@ -172,6 +174,7 @@ pub struct Lifecycle {
     live_count: u64,
     life_count: u64,
     progress: Progress,
+    walks: Walks,
 }
 
 impl Lifecycle {
@@ -193,6 +196,7 @@ impl Lifecycle {
             live_count: 0,
             life_count: 0,
             progress: Progress::default(),
+            walks: Walks::default(),
             config,
         }
     }
@@ -218,7 +222,7 @@ impl Lifecycle {
         }
     }
 
-    /// Writes what has ended, as there will be no more events. What still lives is only counted.
+    /// Writes what has ended, as there will be no more events. What still lives is only counted; its failures are told.
     pub fn finish(&mut self, out: &mut dyn Output) {
         self.write_all(out);
     }

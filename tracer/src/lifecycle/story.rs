@@ -140,6 +140,7 @@ impl Lifecycle {
             args_bytes: image.map(|image| image.args_bytes),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
             failures: self.config.full_hooks.then_some(process.failures),
+            tries: process.tries.filter(|_| self.config.full_hooks),
         }
     }
 

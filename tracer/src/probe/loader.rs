@@ -55,8 +55,14 @@ pub(super) struct Loaded {
 pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
 
 /// What only memory tells of a process.
-const IN_MEMORY: [&str; 5] =
-    ["process.vpid", "process.executable", "process.args", "tracer.exec.path", "tracer.exec_failed.path"];
+const IN_MEMORY: [&str; 6] = [
+    "process.vpid",
+    "process.executable",
+    "process.args",
+    "tracer.exec.path",
+    "tracer.exec.tries",
+    "tracer.exec_failed.path",
+];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -267,7 +273,7 @@ impl Loaded {
         let mut unavailable =
             vec![("tracer.fork.duration_ns", "no hook at the entry of system calls is attached".to_owned())];
         if options.hooks == Hooks::Base {
-            for field in ["tracer.exec.failures", "exec_failed", "fork_failed"] {
+            for field in ["tracer.exec.failures", "tracer.exec.tries", "exec_failed", "fork_failed"] {
                 unavailable.push((field, "only with --hooks full".to_owned()));
             }
         }

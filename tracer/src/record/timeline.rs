@@ -123,6 +123,7 @@ pub struct Exec<'a> {
     pub args_bytes: Option<u32>,
     pub args_truncated: bool,
     pub failures: Option<u64>,
+    pub tries: Option<u64>,
 }
 
 /// The interpreters of a script: none, or the last one.
