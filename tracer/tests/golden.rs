@@ -7,6 +7,8 @@ mod common;
 mod counts;
 #[path = "stories/lives.rs"]
 mod lives;
+#[path = "stories/walks.rs"]
+mod walks;
 
 use std::{fs, path::PathBuf};
 

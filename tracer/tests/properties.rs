@@ -30,16 +30,22 @@ const PIDS: std::ops::Range<u32> = 200..212;
 enum Deed {
     Fork { vfork: bool },
     Exec,
+    ExecFailed { path: usize, errno: u32 },
     Exit,
     Reap,
     Copy(u8),
     Tick,
 }
 
+/// What they try to run in vain: one is the program that they run, and one cannot be read.
+const PATHS: [&str; 4] = ["/usr/bin/true", "/opt/true", "/bin/false", ""];
+
 fn deed() -> impl Strategy<Value = (Deed, Index)> {
+    let failed = (0..PATHS.len(), prop::sample::select(&[2, 8, 13][..]));
     let deed = prop_oneof![
         4 => any::<bool>().prop_map(|vfork| Deed::Fork { vfork }),
         2 => Just(Deed::Exec),
+        4 => failed.prop_map(|(path, errno)| Deed::ExecFailed { path, errno }),
         3 => Just(Deed::Exit),
         3 => Just(Deed::Reap),
         4 => any::<u8>().prop_map(Deed::Copy),
@@ -84,6 +90,7 @@ fn tell(deeds: &[(Deed, Index)], config: Config) -> Vec<u8> {
                 }
             }
             Deed::Exec => _ = story.exec(actor.0, "/bin/true", "true"),
+            Deed::ExecFailed { path, errno } => _ = story.exec_failed(actor.0, PATHS[*path], *errno),
             Deed::Exit if actor.0 != 100 => {
                 live.retain(|process| *process != actor);
                 // Its children get a new parent.

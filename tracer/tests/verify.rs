@@ -15,7 +15,8 @@ use tracer_common::event::Kind;
 fn good() -> Stream {
     let mut s = Story::new(full());
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
-    s.fork(100, 200).copies(200, 3).copies(100, 2).exec(200, "/bin/true", "true");
+    s.fork(100, 200).copies(200, 3).copies(100, 2);
+    s.exec_failed(200, "/usr/bin/true", 2).exec(200, "/bin/true", "true");
     s.copies(200, 7).at(2004).exit(200, 3).wait(100, 200).tick();
     s.fork(100, 201).copies(201, 1).exec(201, "/bin/a", "a").copies(201, 5).exec(201, "/bin/b", "b");
     s.copies(201, 2).at(2005).kill(201, 9).wait(100, 201).tick();
@@ -210,6 +211,21 @@ fn what_does_not_hold_is_found() {
         ("tracer.children.execs_followed is 1 of 0", |s| {
             s.life(200, "/tracer/children/execs_followed", json!(1))
         }),
+        ("tracer.exec.failures is 2, but the failures that its steps tell of is 1", |s| {
+            s.life(200, "/tracer/exec/failures", json!(2))
+        }),
+        ("tracer.exec.failures is 1, but the failures that its steps tell of is 3", |s| {
+            let place = s.find("exec_failed", 202);
+            s.set(place, "/tracer/exec_failed/tries", json!(3));
+            s.find("timeline", 202)
+        }),
+        ("tracer.exec.failures is 1, but the failures that its steps tell of is 0", |s| {
+            let place = s.find("exec", 200);
+            s.set(place, "/tracer/exec/tries", json!(null));
+            s.find("timeline", 200)
+        }),
+        ("tracer.exec.failures is 1, but 4 failed before", |s| s.life(200, "/tracer/exec/tries", json!(5))),
+        ("tracer.exec.tries is not null", |s| s.life(202, "/tracer/exec/tries", json!(1))),
         // The accounts.
         ("@timestamp is before that of the last heartbeat", |s| {
             s.bye("/@timestamp", json!("2026-01-01T00:00:01.000000000Z"))
@@ -303,6 +319,11 @@ fn what_says_that_it_is_not_known_is_no_reason() {
         },
         |s| {
             s.life(200, "/tracer/cow", json!(null));
+        },
+        |s| {
+            // Filters may keep back the steps.
+            s.set(0, "/tracer/filter/comms", json!(["*"]));
+            s.life(200, "/tracer/exec/failures", json!(2));
         },
         |s| {
             s.bye("/tracer/zombies", json!(1));

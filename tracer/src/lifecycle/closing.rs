@@ -141,6 +141,7 @@ impl Lifecycle {
         self.advance(ktime_ns);
         let now = self.now_ns;
         self.write_progress(out);
+        self.end_old_walks(out);
         while let Some(key) = self.next_closed() {
             self.write_closed(key, out);
         }
@@ -163,9 +164,10 @@ impl Lifecycle {
         self.closing.pop_front_if(is_due).map(|(_, key)| key)
     }
 
-    /// Writes everything that has ended.
+    /// Writes everything that has ended, and what failed.
     pub(super) fn write_all(&mut self, out: &mut dyn Output) {
         self.write_progress(out);
+        self.end_all_walks(out);
         while let Some((_, key)) = self.closing.pop_front() {
             self.write_closed(key, out);
         }
@@ -241,6 +243,8 @@ impl Lifecycle {
     }
 
     fn write_timeline(&mut self, key: Key, out: &mut dyn Output) {
+        // Its end was not seen.
+        self.end_walk(key, out);
         if let Some(process) = self.table.get(key) {
             let mut previous = [Program::default(); super::process::PREVIOUS];
             let timeline = self.timeline(process, &mut previous);

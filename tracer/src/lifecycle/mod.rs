@@ -24,6 +24,7 @@ mod steps;
 mod story;
 mod table;
 mod usage;
+mod walk;
 mod zombies;
 
 use std::collections::VecDeque;
@@ -38,6 +39,7 @@ use self::{
     process::{Id, Process},
     progress::Progress,
     table::{Found, Key, Table},
+    walk::Walks,
 };
 use crate::{
     decode::{Event, Loss, LossStage},
@@ -180,6 +182,7 @@ pub struct Lifecycle {
     live_count: u64,
     life_count: u64,
     progress: Progress,
+    walks: Walks,
 }
 
 impl Lifecycle {
@@ -202,6 +205,7 @@ impl Lifecycle {
             live_count: 0,
             life_count: 0,
             progress: Progress::default(),
+            walks: Walks::default(),
             config,
         }
     }
@@ -230,7 +234,7 @@ impl Lifecycle {
         }
     }
 
-    /// Writes what has ended, as there will be no more events. What still lives is only counted.
+    /// Writes what has ended, as there will be no more events. What still lives is only counted; its failures are told.
     pub fn finish(&mut self, out: &mut dyn Output) {
         self.write_all(out);
     }

@@ -102,6 +102,12 @@ pub(super) struct Process {
     pub(super) bill: Bill,
     pub(super) execs: u64,
     pub(super) failures: u64,
+    /// When its walk along PATH began, while it is on one.
+    pub(super) walk: Option<u64>,
+    /// The name that it failed to run last is not known.
+    pub(super) is_nameless: bool,
+    /// Execs that its last program took.
+    pub(super) tries: Option<u64>,
     /// Its totals when it began the first and the last program that it ran.
     pub(super) at_first_exec: Option<Totals>,
     pub(super) at_last_exec: Option<Totals>,
@@ -145,6 +151,9 @@ impl Process {
             bill: Bill::default(),
             execs: 0,
             failures: 0,
+            walk: None,
+            is_nameless: false,
+            tries: None,
             at_first_exec: None,
             at_last_exec: None,
             children: Children::default(),

@@ -27,6 +27,7 @@ impl Lifecycle {
             self.anomalies.after_end += 1;
             return;
         }
+        let tries = self.arrive(key, parts.path, out);
         let own = (header.flags & FLAG_NO_COUNTERS == 0).then_some(exec.own);
         bill::leave(&mut self.table, key, own.map(Copies::from));
         bill::unlink(&mut self.table, key, Self::parent_totals(header, exec.parent));
@@ -49,6 +50,7 @@ impl Lifecycle {
         }
         process.at_last_exec = own;
         process.execs += 1;
+        process.tries = tries;
         process.state = State::Running;
         process.uid = Some(exec.uid);
         process.gid = Some(exec.gid);
@@ -88,23 +90,11 @@ impl Lifecycle {
         let Some(key) = self.life(self.id_of(header), header.start_time_ns, out) else {
             return;
         };
-        let Some(process) = self.table.get_mut(key) else {
-            return;
-        };
-        if process.has_ended() {
+        if self.table.get(key).is_some_and(Process::has_ended) {
             self.anomalies.after_end += 1;
             return;
         }
-        process.failures += 1;
-        if let Some(process) = self.stepping(key) {
-            out.record(&Record::ExecFailed(record::ExecFailed {
-                time: self.wall(header.ktime_ns),
-                subject: process.subject(),
-                entity: self.process_id(process.id),
-                errno: failed.errno,
-                path: (!path.is_empty()).then_some(Text(path)),
-            }));
-        }
+        self.try_failed(key, failed, path, out);
     }
 
     pub(super) fn fork_failed(&mut self, failed: &ForkFailed, out: &mut dyn Output) {
@@ -147,6 +137,10 @@ impl Lifecycle {
             }
             return;
         }
+        self.end_walk(key, out);
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
         process.release_parent(header.ktime_ns, ReleasedBy::Exit);
         process.uid = Some(exit.uid);
         process.place = Some(exit.place);

@@ -151,6 +151,7 @@ impl Lifecycle {
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
+            tries: process.tries.filter(|_| self.config.full_hooks),
         }
     }
 

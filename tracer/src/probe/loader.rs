@@ -55,21 +55,23 @@ pub(super) struct Loaded {
 pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
 
 /// What only memory tells of a process.
-const IN_MEMORY: [&str; 7] = [
+const IN_MEMORY: [&str; 8] = [
     "process.vpid",
     "process.executable",
     "process.args",
     "tracer.exec.path",
     "tracer.exec.file.name",
+    "tracer.exec.tries",
     "tracer.exec_failed.path",
     "tracer.cgroup_path",
 ];
 
 /// What only the hooks of system calls tell.
-const OF_CALLS: [&str; 5] = [
+const OF_CALLS: [&str; 6] = [
     "tracer.fork.duration_ns",
     "tracer.fork.ns_per_mib",
     "tracer.exec.failures",
+    "tracer.exec.tries",
     "exec_failed",
     "fork_failed",
 ];

@@ -148,7 +148,7 @@ impl ExecStep<'_> {
     }
 }
 
-/// An exec that failed.
+/// An exec that failed, or several with the same name.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecFailed<'a> {
     /// When.
@@ -157,10 +157,12 @@ pub struct ExecFailed<'a> {
     pub subject: Subject<'a>,
     /// The process.
     pub entity: ProcessId,
-    /// Error number.
+    /// Error number, as execvp reports it.
     pub errno: u32,
-    /// The path as given; `None` when it could not be read.
+    /// The last path as given; `None` when it could not be read.
     pub path: Option<Text<'a>>,
+    /// How many failed.
+    pub tries: u64,
 }
 
 impl ExecFailed<'_> {
@@ -169,8 +171,9 @@ impl ExecFailed<'_> {
         struct Failed<'a> {
             errno: u32,
             path: Option<Text<'a>>,
+            tries: u64,
         }
-        let failed = Failed { errno: self.errno, path: self.path };
+        let failed = Failed { errno: self.errno, path: self.path, tries: self.tries };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(exec_failed: failed));
     }

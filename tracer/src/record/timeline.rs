@@ -134,6 +134,7 @@ pub struct Exec<'a> {
     pub args_truncated: bool,
     pub file: Option<File<'a>>,
     pub failures: Option<u64>,
+    pub tries: Option<u64>,
 }
 
 /// The interpreters of a script: none, or the last one.

@@ -44,6 +44,8 @@ struct Life {
     /// The first and the last of its steps, and its exit.
     steps: Option<(Time, Time)>,
     exit: Option<Time>,
+    /// Failed execs that its steps tell of.
+    failures: u64,
     cow: Option<Copies>,
     children: Brood,
 }
@@ -111,6 +113,7 @@ impl Family {
             at.expect(life.exit.is_none(), format_args!("pid {} ends a second time", step.process.pid));
             life.exit = Some(time);
         }
+        life.failures = life.failures.saturating_add(step.tracer.failures());
     }
 
     /// The progress of a process. When lines are `whole`, none was filtered out before it.
@@ -158,8 +161,8 @@ impl Family {
         }
     }
 
-    /// A whole life.
-    pub(super) fn timeline(&mut self, at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline) {
+    /// A whole life. When lines are `whole`, none was filtered out before it.
+    pub(super) fn timeline(&mut self, at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline, whole: bool) {
         let Timeline { process, tracer: story, .. } = timeline;
         self.told += 1;
         let touched = |name: &String| name.starts_with("lost:") || name == "exit" || name == "counters";
@@ -172,11 +175,21 @@ impl Family {
             reaped: false,
             children: (!story.missing.iter().any(touched)).then_some(story.children),
         };
+        let whole = whole && self.forgotten == 0;
         if let Some(life) = self.life(process.entity_id) {
             if let Some(before) = &life.told {
                 let (pid, line) = (process.pid, before.line);
                 at.expect(false, format_args!("pid {pid} has a timeline already, in line {line}"));
                 return;
+            }
+            // Where its exit is a step, all its failures are.
+            if let Some(failures) = story.exec.failures.filter(|_| whole && life.exit.is_some()) {
+                at.same(
+                    "tracer.exec.failures",
+                    failures,
+                    "the failures that its steps tell of",
+                    life.failures,
+                );
             }
             life.close(at, told, story.cow.as_ref());
             self.order.push_back(process.entity_id);

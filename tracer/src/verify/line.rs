@@ -80,9 +80,16 @@ pub(super) struct Who {
 /// Each kind has what it needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct StepFields {
+    pub(super) exec: Option<Exec>,
+    pub(super) exec_failed: Option<ExecFailed>,
     pub(super) reap: Option<Reap>,
     pub(super) cow: Option<CowCounts>,
     pub(super) delta: Option<Copies>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ExecFailed {
+    pub(super) tries: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,12 +148,30 @@ pub(super) struct Fork {
 #[derive(Debug, Deserialize)]
 pub(super) struct Exec {
     pub(super) seq: u64,
+    pub(super) failures: Option<u64>,
+    pub(super) tries: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Exit {
     pub(super) via: String,
     pub(super) signal: Option<String>,
+}
+
+impl StepFields {
+    /// Failed execs that it tells of.
+    pub(super) fn failures(&self) -> u64 {
+        let failed = self.exec_failed.as_ref().map_or(0, |failed| failed.tries);
+        let before = self.exec.as_ref().map_or(0, Exec::failures_before);
+        failed.saturating_add(before)
+    }
+}
+
+impl Exec {
+    /// Failures that its tries tell of: all but the last one.
+    pub(super) fn failures_before(&self) -> u64 {
+        self.tries.map_or(0, |tries| tries.saturating_sub(1))
+    }
 }
 
 impl Story {

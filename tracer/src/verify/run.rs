@@ -108,7 +108,7 @@ impl Run {
                 life::timeline(at, self.boot, &timeline);
                 sums::timeline(at, &timeline.tracer);
                 self.accounts.timeline(at, &timeline);
-                self.family.timeline(at, self.boot, &timeline);
+                self.family.timeline(at, self.boot, &timeline, self.is_whole && !self.is_filtered);
             }
             _ => {
                 let step = Step::deserialize(value)?;

@@ -1,7 +1,7 @@
 //! The sums within a line. They are made with saturation, as those of the stream are.
 
 use super::{
-    line::{Fork, Story},
+    line::{Exec, Fork, Story},
     reasons::At,
 };
 use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts};
@@ -90,11 +90,24 @@ pub(super) fn timeline(at: &mut At<'_>, story: &Story) {
     if let Some(of_fork) = &story.fork {
         fork(at, story, of_fork);
     }
+    exec(at, &story.exec);
     let children = &story.children;
     let all = sum([children.forks, children.vforks, children.spawns, children.clones]);
     at.expect(
         children.execs_followed <= all,
         format_args!("tracer.children.execs_followed is {} of {all} children", children.execs_followed),
+    );
+}
+
+fn exec(at: &mut At<'_>, exec: &Exec) {
+    at.expect(
+        exec.tries.is_none() || exec.seq > 0,
+        format_args!("tracer.exec.tries is not null, but tracer.exec.seq is 0"),
+    );
+    let (failures, before) = (or_none(exec.failures), exec.failures_before());
+    at.expect(
+        before <= failures,
+        format_args!("tracer.exec.failures is {failures}, but {before} failed before the last exec alone"),
     );
 }
 

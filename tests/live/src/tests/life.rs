@@ -25,6 +25,7 @@ pub(super) fn all() -> Vec<Trial> {
         trial("life::exec_chain", exec_chain),
         trial("life::failed_execs", failed_execs),
         trial("life::path_walk", path_walk),
+        trial("life::path_walks_of_execvp", path_walks_of_execvp),
         trial("life::exec_from_thread", exec_from_thread),
         trial("life::shebang", shebang),
         trial("life::odd_arguments", odd_arguments),
@@ -132,6 +133,7 @@ fn failed_execs() -> Outcome {
             check.field(step, "/process/pid", at(line, "/process/pid").clone());
             check.field(step, "/tracer/exec_failed/path", path);
             check.field(step, "/tracer/exec_failed/errno", errno);
+            check.field(step, "/tracer/exec_failed/tries", 1);
         }
     })
 }
@@ -146,6 +148,41 @@ fn path_walk() -> Outcome {
     test(plan.arg(program), |check, run| {
         let line = only(check, run);
         check.field(line, "/tracer/exec/failures", 5);
+    })
+}
+
+/// Five directories in `PATH`, walked by the C library. What it reports is the exit code of a child that found no program.
+fn path_walks_of_execvp() -> Outcome {
+    let plan = Plan::workload("execvp")?.option("--events");
+    let places = ["a", "b", "c", "d", "e"].map(|place| plan.dir.file(place));
+    let [a, b, c, d, e] = &places;
+    for place in [a, b, c, e] {
+        fs::create_dir(place)?;
+    }
+    fs::write(d, "no directory")?;
+    let closed = c.join("closed");
+    fs::write(&closed, "#!/bin/true\n")?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o644))?;
+    plan.dir.link_self("e/true")?;
+    let last = ["missing", "closed"].map(|name| e.join(name).to_string_lossy().into_owned());
+    let plan = plan.arg(std::env::join_paths(&places)?);
+    let plan = plan.arg("missing").arg("5").arg("closed").arg("5").arg("true").arg("4");
+    test(plan, |check, run| {
+        let pids: Vec<_> = processes(run).iter().map(|fact| number(fact, "/pid")).collect();
+        let steps: Vec<_> = run.stream.of("exec_failed").collect();
+        check.same("exec_failed records", steps.len(), 2);
+        for (((step, pid), path), errno) in
+            steps.into_iter().zip(&pids).zip(last).zip([libc::ENOENT, libc::EACCES])
+        {
+            check.field(step, "/process/pid", *pid);
+            check.field(step, "/tracer/exec_failed/errno", errno);
+            check.field(step, "/tracer/exec_failed/path", path);
+            check.field(step, "/tracer/exec_failed/tries", 5);
+            let Some(line) = check.timeline(*pid) else { continue };
+            check.field(line, "/process/exit_code", errno);
+        }
+        let step = run.stream.of("exec").find(|step| pids.last() == Some(&number(step, "/process/pid")));
+        check.field(step.unwrap_or(&Value::Null), "/tracer/exec/tries", 5);
     })
 }
 

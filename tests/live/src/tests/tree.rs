@@ -69,6 +69,8 @@ fn process<'a>(check: &mut Check<'a>, run: &'a Run, line: &'a Value, fact: &Valu
     check.field(line, "/tracer/exec/seq", at(fact, "/execs").clone());
     check.field(line, "/tracer/children/threads", number(fact, "/threads").max(0));
     check.field(line, "/tracer/exec/failures", number(fact, "/failures").max(0));
+    let tries = at(fact, "/tries").as_i64().or((number(fact, "/execs") > 0).then_some(1));
+    check.field(line, "/tracer/exec/tries", tries);
     if !at(fact, "/syscall").is_null() {
         check.field(line, "/tracer/fork/syscall", at(fact, "/syscall").clone());
     }

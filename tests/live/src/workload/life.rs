@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
+    path::Path,
 };
 
 use super::{
@@ -18,6 +19,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         "kinds" => kinds(&args[0], facts),
         "chain" => chain(args, facts),
         "exec-fail" => exec_after(args, facts),
+        "execvp" => execvp(&args[0], &args[1..], facts),
         "exec-thread" => exec_thread(&args[0], facts),
         "exec" => exec(&args[0], args, facts),
         "exec-odd" => exec(&args[0], &odd_arguments(), facts),
@@ -98,8 +100,25 @@ fn exec_after(programs: &[OsString], facts: &mut Facts) {
         }
         98
     });
-    let failures = programs.len() - 1;
-    facts.push(Process::new("fork", pid, sys::wait(pid)).with("execs", 1).with("failures", failures));
+    let name = |program: &OsString| Path::new(program).file_name().map(OsStr::to_owned);
+    let last = programs.last().and_then(name);
+    let tries = programs.iter().rev().take_while(|program| name(program) == last).count();
+    let process = Process::new("fork", pid, sys::wait(pid)).with("execs", 1);
+    facts.push(process.with("failures", programs.len() - 1).with("tries", tries));
+}
+
+/// For each name a child that executes it with `directories` as `PATH`, and ends with the error number if that fails.
+/// After the name stands how many of the directories do not have it.
+fn execvp(directories: &OsString, names: &[OsString], facts: &mut Facts) {
+    for (index, pair) in names.chunks(2).enumerate() {
+        let (program, args) = (text(&pair[0]), Args::new([&pair[0]]));
+        let pid = sys::fork(|| sys::exec_in_path(directories, &program, &args));
+        let status = sys::wait(pid);
+        let failures = number(names, 2 * index + 1);
+        let process = Process::new("fork", pid, status).with("failures", failures);
+        let is_found = status == 0;
+        facts.push(if is_found { process.with("execs", 1).with("tries", failures + 1) } else { process });
+    }
 }
 
 /// A child that executes `program` from a thread that is not its first.

@@ -154,6 +154,15 @@ pub(crate) fn exec_fd(file: &File, args: &Args) -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+/// `execvp(3)` with these directories as `PATH`; returns the error number, if it returns.
+pub(crate) fn exec_in_path(directories: &OsStr, program: &CStr, args: &Args) -> i32 {
+    // SAFETY: the workload has a single thread.
+    unsafe { std::env::set_var("PATH", directories) };
+    // SAFETY: as in `exec`.
+    unsafe { libc::execvp(program.as_ptr(), args.pointers.as_ptr()) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
 /// `execve(2)` of this program again, with an environment that makes all strings together whole pages: its stack, which
 /// lies below them, then begins at the same place in a page whatever the strings are. Nor does it register for `rseq`:
 /// the kernel would write to its memory whenever it goes on after another task ran. Returns the error number, if it
