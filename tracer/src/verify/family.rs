@@ -217,6 +217,15 @@ impl Family {
         at.expect(told <= ended, format_args!("there are {told} timelines of {ended} lives that ended"));
         // Zombies that were there before have no timeline until they are reaped.
         let told_zombies = if refused == 0 && self.forgotten == 0 { self.zombies } else { 0 };
+        if refused == 0 && self.forgotten == 0 && filtered == 0 {
+            at.expect(
+                told.saturating_add(zombies) == ended.saturating_add(told_zombies),
+                format_args!(
+                    "of {ended} lives that ended, {told} have a timeline, and {told_zombies} of these are zombies; \
+                     but there are {zombies} zombies"
+                ),
+            );
+        }
         let untold = zombies.saturating_sub(told_zombies).saturating_add(filtered);
         let least = ended.saturating_sub(untold);
         at.expect(
