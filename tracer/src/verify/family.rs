@@ -14,7 +14,7 @@ use super::{
 };
 use crate::record::{Children, Copies, CowCounts, EntityId, Time};
 
-/// Lives that are remembered: 250 MB of them.
+/// Lives that are remembered: 180 MB of them.
 pub(super) const MOST_LIVES: usize = 400_000;
 
 /// The kinds of children, as [`Children`] counts them.
@@ -24,7 +24,8 @@ const KINDS: [&str; 4] = ["fork", "vfork", "posix_spawn", "clone"];
 #[derive(Debug)]
 pub(super) struct Family {
     most: usize,
-    lives: HashMap<EntityId, Life>,
+    /// In boxes: a table in which lives were forgotten has more places free than taken.
+    lives: HashMap<EntityId, Box<Life>>,
     /// Those with a timeline, in its order.
     order: VecDeque<EntityId>,
     /// Timelines until now.
