@@ -215,10 +215,10 @@ fn count_full_process() {
     }
 }
 
-/// Drops the entry of a process; `false` when there was none.
+/// Drops the entry of a process.
 #[inline(always)]
-pub(crate) fn drop_process(tgid: u32) -> bool {
-    Processes::remove(tgid)
+pub(crate) fn drop_process(tgid: u32) {
+    Processes::remove(tgid);
 }
 
 /// The state of a thread, if it has any.

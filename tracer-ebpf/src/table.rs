@@ -7,8 +7,9 @@ use tracer_common::slot::{Slot, owner};
 
 use crate::{kernel::setting, maps::atomic_add};
 
-/// Flag of a map update: an entry that is there stays (include/uapi/linux/bpf.h).
+/// Flags of a map update: only where there is no entry yet, and only where there is one (include/uapi/linux/bpf.h).
 const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 
 /// A table. The daemon sets the sizes of both maps and `slot_mask`.
 pub(crate) trait Table {
@@ -61,7 +62,8 @@ pub(crate) trait Table {
                 atomic_add(claims, u64::MAX);
             }
         }
-        Self::insert_elsewhere(id, new) || Self::overflow().insert(id, new, 0).is_ok()
+        // When that failed: in the place of its own entry only, since a new one must be counted in `elsewhere`.
+        Self::insert_elsewhere(id, new) || Self::overflow().insert(id, new, BPF_EXIST).is_ok()
     }
 
     /// Enters a new value into the hash, unless there is one; `false` then, or when there is no room.
@@ -79,26 +81,24 @@ pub(crate) trait Table {
         inserted
     }
 
-    /// Drops the value of `id`; `false` when there was none.
+    /// Drops the value of `id`, wherever it is. Both places have one when the daemon and the process entered it at the
+    /// same time, and when its pid is used again after an end that was missed.
     #[inline(always)]
-    fn remove(id: u32) -> bool {
-        let Some(slot) = Self::slot(id) else { return false };
+    fn remove(id: u32) {
+        let Some(slot) = Self::slot(id) else { return };
         // SAFETY: as in `get`.
         unsafe {
             if (&raw const (*slot).owner).read_volatile() == owner(id) {
                 (&raw mut (*slot).owner).write_volatile(0);
                 atomic_add(&raw mut (*slot).claims, u64::MAX);
-                return true;
             }
             if (&raw const (*slot).elsewhere).read_volatile() == 0 {
-                return false;
+                return;
             }
         }
-        let removed = Self::overflow().remove(id).is_ok();
-        if removed {
+        if Self::overflow().remove(id).is_ok() {
             // SAFETY: as in `get`.
             atomic_add(unsafe { &raw mut (*slot).elsewhere }, u64::MAX);
         }
-        removed
     }
 }

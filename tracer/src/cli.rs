@@ -99,7 +99,7 @@ pub struct Run {
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<String>,
 
-    /// Most processes followed at a time [default: 131072]
+    /// Most processes followed at a time [default: 65536]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=4_194_304))]
     pub max_processes: Option<u32>,
 

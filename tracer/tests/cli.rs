@@ -11,6 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tracer::{
+    config,
     decode::Event,
     lifecycle,
     record::Hello,
@@ -109,6 +110,7 @@ fn help_and_version_are_no_errors() {
     for (args, says) in [
         (&["--help"][..], "Exit status:"),
         (&["run", "--help"], "--cow-interval"),
+        (&["run", "--help"], &format!("at a time [default: {}]", config::MAX_PROCESSES)),
         (&["replay", "--help"], "--output"),
         (&["verify", "--help"], "it is refuted"),
         (&["--version"], env!("CARGO_PKG_VERSION")),

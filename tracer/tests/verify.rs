@@ -146,6 +146,15 @@ fn what_does_not_hold_is_found() {
         }),
         ("is of pid 200, not 7", |s| s.life(200, "/process/pid", json!(7))),
         ("process.parent.entity_id", |s| s.life(200, "/process/parent/pid", json!(7))),
+        ("process.parent.entity_id", |s| s.set(s.find("fork", 200), "/process/parent/pid", json!(7))),
+        ("tracer.shared.with_parent.entity_id", |s| {
+            s.set(s.find("cow", 203), "/tracer/shared/with_parent/pid", json!(7))
+        }),
+        ("tracer.unreaped.oldest.entity_id", |s| {
+            let id = s.0[s.find("timeline", 50)]["process"]["entity_id"].clone();
+            let oldest = json!({ "pid": 51, "entity_id": id, "zombie_ns": 1_000_000_000 });
+            s.bye("/tracer/unreaped", json!([{ "count": 1, "parent": null, "oldest": oldest }]))
+        }),
         ("but process.start is in tick 201", |s| {
             s.life(200, "/process/start", json!("2026-01-01T00:00:02.010000000Z"))
         }),
@@ -176,6 +185,7 @@ fn what_does_not_hold_is_found() {
         // The state of a life.
         ("tracer.exit and tracer.faults", |s| s.life(200, "/tracer/exit", json!(null))),
         ("tracer.exit and tracer.faults", |s| s.life(200, "/tracer/faults", json!(null))),
+        ("tracer.usage is null", |s| s.life(200, "/tracer/usage", json!(null))),
         ("tracer.exit.via, tracer.exit.signal", |s| s.life(200, "/tracer/exit/via", json!("signal"))),
         ("tracer.exit.via, tracer.exit.signal", |s| s.life(201, "/process/exit_code", json!(0))),
         ("tracer.complete is false", |s| s.life(200, "/tracer/complete", json!(false))),
@@ -208,6 +218,14 @@ fn what_does_not_hold_is_found() {
             s.life(200, "/tracer/cow/after_exec/copies", json!(6))
         }),
         ("before_exec and after_exec are more", |s| s.life(201, "/tracer/cow/after_exec/copies", json!(8))),
+        ("tracer.usage.cpu_ns is", |s| s.life(200, "/tracer/usage/cpu_ns", json!(9_000_000_000_u64))),
+        ("tracer.usage.cpu_ns is", |s| {
+            let place = s.life(204, "/tracer/usage/final", json!(true));
+            s.set(place, "/tracer/usage/user_ns", json!(9_000_000_000_u64))
+        }),
+        ("tracer.usage.cpu_ns is", |s| {
+            s.set(s.find("exit", 200), "/tracer/usage/cpu_ns", json!(9_000_000_000_u64))
+        }),
         ("tracer.children.execs_followed is 1 of 0", |s| {
             s.life(200, "/tracer/children/execs_followed", json!(1))
         }),
@@ -289,6 +307,8 @@ fn what_does_not_hold_is_found() {
             s.set(child, "/process/start", json!("2026-01-01T00:00:03.410000001Z"));
             child.max(parent)
         }),
+        ("but there are 2 zombies", |s| s.bye("/tracer/zombies", json!(2))),
+        ("but there are 0 zombies", |s| s.bye("/tracer/zombies", json!(0))),
         ("tracer.live is 9, but tracer.lives is 8", |s| s.bye("/tracer/live", json!(9))),
         ("there are 7 timelines of 6 lives", |s| s.bye("/tracer/lives", json!(7))),
         ("there are 6 timelines of at least 7 lives", |s| {
@@ -320,13 +340,20 @@ fn what_says_that_it_is_not_known_is_no_reason() {
         |s| {
             s.life(200, "/tracer/cow", json!(null));
         },
+        // Until the reap, more time may have been told than was measured.
+        |s| {
+            let place = s.life(204, "/tracer/usage/final", json!(false));
+            s.set(place, "/tracer/usage/user_ns", json!(9_000_000_000_u64));
+        },
         |s| {
             // Filters may keep back the steps.
             s.set(0, "/tracer/filter/comms", json!(["*"]));
             s.life(200, "/tracer/exec/failures", json!(2));
         },
+        // A zombie from before has no timeline.
         |s| {
-            s.bye("/tracer/zombies", json!(1));
+            s.bye("/tracer/zombies", json!(2));
+            s.bye("/tracer/lives", json!(9));
         },
     ];
     for (number, change) in changes.iter().enumerate() {

@@ -24,8 +24,14 @@ pub(crate) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// Starts with the rules that every stream keeps.
+    /// Starts with the rules that every stream keeps, and with what was lost.
     pub(crate) fn new(run: &'a Run) -> Self {
+        let errors = run.violations().into_iter().chain(run.losses()).collect();
+        Self { run, errors, lines: Vec::new() }
+    }
+
+    /// Starts with the rules that every stream keeps, for runs that are meant to lose something.
+    pub(crate) fn lossy(run: &'a Run) -> Self {
         Self { run, errors: run.violations(), lines: Vec::new() }
     }
 

@@ -222,7 +222,15 @@ fn explained(error: io::Error, dir: &TempDir) -> io::Error {
 }
 
 /// A child that does not outlive its test.
-struct Guard(Child);
+pub(crate) struct Guard(Child);
+
+impl Guard {
+    /// Starts a workload that nobody traces by itself.
+    pub(crate) fn workload(args: impl IntoIterator<Item = impl Into<OsString>>) -> io::Result<Self> {
+        let args = args.into_iter().map(Into::into);
+        Command::new(std::env::current_exe()?).arg("workload").args(args).spawn().map(Self)
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -250,7 +258,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// What does not hold although it must in every whole stream, as `tracer verify` says, and what was lost.
+    /// What does not hold although it must in every stream, as `tracer verify` says.
     pub(crate) fn violations(&self) -> Vec<String> {
         let mut errors = self.stream.errors.clone();
         let verified = tracer(["verify".into(), self.output.clone().into_os_string()])
@@ -263,8 +271,12 @@ impl Run {
             }
             Err(error) => errors.push(format!("tracer verify: {error}")),
         }
-        errors.extend(self.stream.of("lost").map(|line| format!("lost: {line}")));
         errors
+    }
+
+    /// What was lost.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = String> {
+        self.stream.of("lost").map(|line| format!("lost: {line}"))
     }
 }
 

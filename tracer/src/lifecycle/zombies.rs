@@ -125,6 +125,33 @@ mod tests {
     }
 
     #[test]
+    fn a_process_with_the_pid_of_an_ended_parent_is_not_named() {
+        let mut lifecycle = machine(2);
+        lifecycle.apply(&Event::Gone { tgid: 1, start_ticks: 0 }, &mut silent);
+        let heir = Snapshot { tgid: 1, start_ticks: 300, ..Snapshot::default() };
+        lifecycle.apply(&Event::Snapshot(heir), &mut silent);
+        lifecycle.apply(&Event::Tick { ktime_ns: 4 * SECOND_NS }, &mut silent);
+        let expected = [(None, 1, 1000, Some(3 * SECOND_NS)), (Some(2), 2, 2000, Some(2 * SECOND_NS))];
+        assert_eq!(told(&lifecycle), expected);
+    }
+
+    #[test]
+    fn those_that_are_reaped_late_are_not_kept() {
+        let mut lifecycle = machine(1);
+        for tgid in 2000..2200 {
+            end(&mut lifecycle, tgid, 1, 2 * SECOND_NS);
+        }
+        lifecycle.apply(&Event::Tick { ktime_ns: 3 * SECOND_NS }, &mut silent);
+        assert_eq!(lifecycle.unreaped.len(), 201);
+        for tgid in 2000..2200 {
+            lifecycle.apply(&Event::Gone { tgid, start_ticks: 100 }, &mut silent);
+        }
+        lifecycle.apply(&Event::Tick { ktime_ns: 4 * SECOND_NS }, &mut silent);
+        assert_eq!(lifecycle.stats().zombies, 1);
+        assert_eq!(lifecycle.unreaped.len(), 1);
+    }
+
+    #[test]
     fn one_from_before_makes_room_and_is_told() {
         let mut lifecycle = Lifecycle::new(Config { max_processes: 2, ..Config::default() });
         let header = |tgid| Header { tgid, tid: tgid, start_time_ns: SECOND_NS, ..Header::default() };

@@ -12,8 +12,8 @@ use tracer_common::settings::{Calibration, Control, FIVE_LEVELS, GIB_PER_RUN};
 use super::{loader::Loaded, maps::Questions};
 
 const PAGE: usize = 4096;
-/// Direct maps up to 8 TiB are searched: one fault for each 32 GiB.
-const RUNS: usize = 1024;
+/// Direct maps up to 8 TiB are searched, with a fault for each run.
+const RUNS: usize = (8 << 10) / GIB_PER_RUN as usize;
 const GIB: u64 = 1 << 30;
 /// Bytes of `struct page` on x86_64.
 const STRUCT_PAGE: u64 = 64;

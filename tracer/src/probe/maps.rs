@@ -31,7 +31,7 @@ pub(super) fn refused(map: &'static str) -> impl Fn(aya::maps::MapError) -> Erro
 }
 
 /// No event was seen.
-pub(super) const NO_STATS: Stats = Stats {
+const NO_STATS: Stats = Stats {
     seen: [0; KINDS],
     submitted: [0; KINDS],
     ring_full: [0; KINDS],

@@ -143,6 +143,18 @@ struct Misses {
 }
 
 impl Misses {
+    fn of(loaded: &Loaded) -> Self {
+        let mut sum = Self::default();
+        for (hook, misses) in loaded.misses() {
+            match hook.skipped {
+                Skipped::Record(kind) => sum.records[kind as usize] += misses,
+                Skipped::Fault => sum.faults += misses,
+                Skipped::Nothing => {}
+            }
+        }
+        sum
+    }
+
     fn total(&self) -> u64 {
         self.records.iter().sum::<u64>() + self.faults
     }
@@ -191,6 +203,8 @@ impl Probe {
             controls: &mut controls,
         };
         let (level, mut control, why_not_more) = levels.find(options.cow);
+        // What is lost from here on is of the trace, although nobody takes records from the ring yet.
+        let (reported, reported_misses) = (counts.total(), Misses::of(&loaded));
         loaded.attach_lifecycle(options.hooks)?;
         if !options.tree {
             // From here on each process is either born in sight or was there before. The latter have their place in
@@ -205,7 +219,7 @@ impl Probe {
         control.flags &= !TESTING;
         controls.set(&control)?;
         let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
-        let mut probe = Self {
+        Ok(Self {
             loaded,
             ring,
             counts,
@@ -213,14 +227,10 @@ impl Probe {
             controls,
             control,
             capabilities,
-            reported: maps::NO_STATS,
-            reported_misses: Misses::default(),
-            misses_before: 0,
-        };
-        probe.reported = probe.counts.total();
-        probe.reported_misses = probe.misses();
-        probe.misses_before = probe.reported_misses.total();
-        Ok(probe)
+            reported,
+            misses_before: reported_misses.total(),
+            reported_misses,
+        })
     }
 
     /// What works on this kernel.
@@ -257,7 +267,7 @@ impl Probe {
 
     /// Hands out what was lost since the last call.
     pub fn losses(&mut self, each: &mut dyn FnMut(Lost)) {
-        let (total, misses) = (self.counts.total(), self.misses());
+        let (total, misses) = (self.counts.total(), Misses::of(&self.loaded));
         let last = std::mem::replace(&mut self.reported, total);
         let last_misses = std::mem::replace(&mut self.reported_misses, misses);
         let mut lost = |stage, record, now: u64, before: u64| {
@@ -283,24 +293,12 @@ impl Probe {
 
     /// Runs that the kernel skipped (`recursion_misses`) and whose event is lost by that, since the start.
     pub fn recursion_misses(&self) -> u64 {
-        self.misses().total().saturating_sub(self.misses_before)
+        Misses::of(&self.loaded).total().saturating_sub(self.misses_before)
     }
 
     /// Runs that the kernel skipped, for each program in use, since the start.
     pub fn skipped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.loaded.misses().map(|(hook, misses)| (hook.program, misses))
-    }
-
-    fn misses(&self) -> Misses {
-        let mut sum = Misses::default();
-        for (hook, misses) in self.loaded.misses() {
-            match hook.skipped {
-                Skipped::Record(kind) => sum.records[kind as usize] += misses,
-                Skipped::Fault => sum.faults += misses,
-                Skipped::Nothing => {}
-            }
-        }
-        sum
     }
 
     /// The counters of a process, if it has any.

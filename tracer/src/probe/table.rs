@@ -119,22 +119,21 @@ impl<T: Wire + 'static> Table<T> {
         if self.get(id).is_some() { Ok(()) } else { Err(refused(self.names[1])(error)) }
     }
 
-    /// Drops the value of `id`, if it has one.
+    /// Drops the value of `id`, wherever it is.
     pub(super) fn remove(&mut self, id: u32) {
-        if !self.release(id) && self.overflow.remove(&id).is_ok() {
+        self.release(id);
+        if self.overflow.remove(&id).is_ok() {
             let [_, _, elsewhere] = words(self.slot(id));
             elsewhere.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Gives up the element of `id`; `false` when it is not its own.
-    fn release(&mut self, id: u32) -> bool {
+    /// Gives up the element of `id`, if it is its own.
+    fn release(&mut self, id: u32) {
         let [owned_by, claims, _] = words(self.slot(id));
-        let released = owned_by.compare_exchange(owner(id), 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if released {
+        if owned_by.compare_exchange(owner(id), 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             claims.fetch_sub(1, Ordering::AcqRel);
         }
-        released
     }
 
     /// The value of `id`, if it has one. The kernel side goes on writing to it.

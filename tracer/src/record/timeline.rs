@@ -239,7 +239,7 @@ pub struct Exit {
 }
 
 /// CPU time and memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Usage {
     pub user_ns: u64,

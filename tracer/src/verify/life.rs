@@ -1,5 +1,7 @@
 //! One timeline by itself: its times, its identity, and what goes with what.
 
+use serde_json::Value;
+
 use super::{line::Timeline, reasons::At};
 use crate::record::{EntityId, Time};
 
@@ -25,21 +27,31 @@ impl Boot {
         Time(start.0.saturating_add(if from_proc { TICK_NS - 1 } else { 0 }))
     }
 
-    /// An identity names the boot and the pid.
-    pub(super) fn identity(self, at: &mut At<'_>, what: &str, id: EntityId, pid: u32) {
-        let (hash, of_pid, _) = id.parts();
-        at.expect(hash == self.hash, format_args!("{what}.entity_id {id} is not of this boot"));
-        at.expect(of_pid == pid, format_args!("{what}.entity_id {id} is of pid {of_pid}, not {pid}"));
+    /// Each identity in `value`, which is at `path` in its line, names the boot and the pid beside it.
+    pub(super) fn identities(self, at: &mut At<'_>, path: &str, value: &Value) {
+        let id = value["entity_id"].as_str().and_then(EntityId::parse);
+        if let (Some(id), Some(pid)) = (id, value["pid"].as_u64()) {
+            let (hash, of_pid, _) = id.parts();
+            at.expect(hash == self.hash, format_args!("{path}.entity_id {id} is not of this boot"));
+            let is_same = u64::from(of_pid) == pid;
+            at.expect(is_same, format_args!("{path}.entity_id {id} is of pid {of_pid}, not {pid}"));
+        }
+        match value {
+            Value::Object(fields) => {
+                for (name, inner) in fields.iter().filter(|(_, inner)| inner.is_object() || inner.is_array())
+                {
+                    self.identities(at, &format!("{path}.{name}"), inner);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|inner| self.identities(at, path, inner)),
+            _ => {}
+        }
     }
 }
 
 pub(super) fn timeline(at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline) {
     let Timeline { time, event, process, tracer: story } = timeline;
     if let Some(boot) = boot {
-        boot.identity(at, "process", process.entity_id, process.pid);
-        if let Some(parent) = process.parent {
-            boot.identity(at, "process.parent", parent.entity_id, parent.pid);
-        }
         let (_, _, ticks) = process.entity_id.parts();
         let start = boot.since_boot_ns(process.start).div_euclid(TICK_NS);
         at.expect(
@@ -67,6 +79,7 @@ pub(super) fn timeline(at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline)
         story.exit.is_some() == ended && story.faults.is_some() == ended,
         format_args!("tracer.exit and tracer.faults are not known as process.end is"),
     );
+    at.expect(story.usage.is_some() || !ended, format_args!("tracer.usage is null, but process.end is not"));
     if let Some(exit) = &story.exit {
         let killed = exit.signal.is_some();
         at.expect(

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     lifecycle::Anomalies,
-    record::{Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Time},
+    record::{Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Time, Usage},
 };
 
 /// The first line.
@@ -83,6 +83,7 @@ pub(super) struct StepFields {
     pub(super) exec: Option<Exec>,
     pub(super) exec_failed: Option<ExecFailed>,
     pub(super) reap: Option<Reap>,
+    pub(super) usage: Option<Usage>,
     pub(super) cow: Option<CowCounts>,
     pub(super) delta: Option<Copies>,
 }
@@ -133,6 +134,7 @@ pub(super) struct Story {
     pub(super) faults: Option<serde::de::IgnoredAny>,
     pub(super) children: Children,
     pub(super) exit: Option<Exit>,
+    pub(super) usage: Option<Usage>,
     pub(super) reap: Option<serde::de::IgnoredAny>,
 }
 

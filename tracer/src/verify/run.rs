@@ -78,6 +78,10 @@ impl Run {
         value: &Value,
     ) -> Result<(), serde_json::Error> {
         let at = &mut reasons.at(line);
+        if let Some(boot) = self.boot {
+            boot.identities(at, "process", &value["process"]);
+            boot.identities(at, "tracer", &value["tracer"]);
+        }
         match action {
             "hello" => {
                 let hello = Hello::deserialize(value)?.tracer;
@@ -112,8 +116,8 @@ impl Run {
             }
             _ => {
                 let step = Step::deserialize(value)?;
-                if let Some(boot) = self.boot {
-                    boot.identity(at, "process", step.process.entity_id, step.process.pid);
+                if let Some(usage) = &step.tracer.usage {
+                    sums::usage(at, usage);
                 }
                 match action {
                     "cow" => self.family.progress(at, &step, self.is_whole && !self.is_filtered),

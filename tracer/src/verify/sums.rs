@@ -4,7 +4,7 @@ use super::{
     line::{Exec, Fork, Story},
     reasons::At,
 };
-use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts};
+use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts, Usage};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -73,6 +73,16 @@ pub(super) fn cow(at: &mut At<'_>, cow: &CowCounts) {
     }
 }
 
+/// CPU time is divided in two. Until the reap more can have been told of it than was measured at the end.
+pub(super) fn usage(at: &mut At<'_>, usage: &Usage) {
+    let Usage { user_ns, system_ns, cpu_ns, is_final, max_rss_bytes: _ } = *usage;
+    let told = user_ns.saturating_add(system_ns);
+    at.expect(
+        told == cpu_ns || (!is_final && told > cpu_ns),
+        format_args!("tracer.usage.cpu_ns is {cpu_ns}, but the sum of user_ns and system_ns is {told}"),
+    );
+}
+
 /// The sums of a whole life, at whose end no counter moves any more.
 pub(super) fn timeline(at: &mut At<'_>, story: &Story) {
     if let Some(counts) = &story.cow {
@@ -91,6 +101,9 @@ pub(super) fn timeline(at: &mut At<'_>, story: &Story) {
         fork(at, story, of_fork);
     }
     exec(at, &story.exec);
+    if let Some(of_life) = &story.usage {
+        usage(at, of_life);
+    }
     let children = &story.children;
     let all = sum([children.forks, children.vforks, children.spawns, children.clones]);
     at.expect(

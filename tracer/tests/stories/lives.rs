@@ -1,7 +1,7 @@
 //! What happens in a life, from birth to reap.
 
 use tracer::{
-    decode::{Event, Snapshot},
+    decode::{Event, LossStage, Snapshot},
     filter::Filter,
     lifecycle::Config,
 };
@@ -331,6 +331,8 @@ fn free_record_after_wait_is_awaited_for_a_while() {
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ").fork(100, 200).fork(100, 201);
     s.exit(200, 0).wait(100, 200).exit(201, 0).wait(100, 201).at(2001).tick();
     s.at(2150).free(200, 100).at(2151).tick();
+    // The line of this one comes between those of the two.
+    s.at(2300).lost(LossStage::Late, None, 1).tick();
     s.at(2550).tick();
     check("free_after_wait", s);
 }

@@ -5,6 +5,7 @@ mod cli;
 mod cow;
 mod ends;
 mod filters;
+mod full;
 mod levels;
 mod life;
 mod lockdown;
@@ -43,6 +44,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         filters::all(),
         cgroup::all(),
         storm::all(),
+        full::all(),
         stress::all(),
         // The last one: it cannot be taken back.
         lockdown::all(),
