@@ -97,6 +97,31 @@ fn report<P: Pointer>(
     let Some(scratch) = maps::exec_scratch(scratch) else { return };
     let Some(mm) = task.mm() else { return };
     let mut flags = 0;
+    // SAFETY: a map value; every field is written.
+    let record = unsafe { &raw mut (*scratch).body };
+    // The entry first: the verifier follows what comes until its last use once for each kind of entry.
+    // SAFETY: map values.
+    unsafe {
+        match entry {
+            Some(entry) => {
+                // Loading the program has written to its memory already.
+                (*record).own = match (*entry).mm == mm.address() {
+                    true => (*entry).mm_totals,
+                    false => Totals::of(&(*entry).counters),
+                };
+                // A later memory may have this one's address.
+                (*entry).mm = 0;
+                (&raw mut (*entry).exec_mm).write_volatile(mm.address());
+            }
+            None => {
+                flags |= FLAG_NO_COUNTERS;
+                (*record).own = Totals::default();
+            }
+        }
+        (*record).parent = fork_parent_totals(entry, &mut flags);
+        task.place(&raw mut (*record).place);
+        mm.file(&raw mut (*record).file);
+    }
 
     // SAFETY: a map value; each piece is bounded and the pieces together fit into the tail.
     let tail = unsafe { (&raw mut (*scratch).tail).cast::<u8>() };
@@ -124,28 +149,10 @@ fn report<P: Pointer>(
         // The new program's stack begins with it (create_elf_tables in fs/binfmt_elf.c).
         None => read_user(mm.start_stack()).unwrap_or_default(),
     };
-
-    let mut own = Totals::default();
-    match entry {
-        // SAFETY: a map value.
-        Some(entry) => unsafe {
-            // Loading the program has written to its memory already.
-            own = match (*entry).mm == mm.address() {
-                true => (*entry).mm_totals,
-                false => Totals::of(&(*entry).counters),
-            };
-            // A later memory may have this one's address.
-            (*entry).mm = 0;
-            (&raw mut (*entry).exec_mm).write_volatile(mm.address());
-        },
-        None => flags |= FLAG_NO_COUNTERS,
-    }
-    let parent = fork_parent_totals(entry, &mut flags);
     let tail_len = path_len + interp_len + args_len as u32;
     let (uid, gid) = task.ids();
     // SAFETY: a map value; every field is written.
     unsafe {
-        let record = &raw mut (*scratch).body;
         (*record).header = ring::header(
             Kind::Exec,
             flags,
@@ -154,10 +161,6 @@ fn report<P: Pointer>(
             task.leader().start_time(),
             size_of::<Exec>() as u32 + tail_len,
         );
-        task.place(&raw mut (*record).place);
-        mm.file(&raw mut (*record).file);
-        (*record).own = own;
-        (*record).parent = parent;
         (*record).old_tid = old_tid;
         (*record).argc = argc;
         (*record).args_bytes = args_bytes as u32;

@@ -14,7 +14,7 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Mm, Task, Typed, argument, current_ids, read_user, setting},
+    kernel::{Mm, Reached, Task, Typed, argument, current_ids, read_user, setting},
     maps, ring, syscall,
 };
 
@@ -111,6 +111,9 @@ fn adopts(parent_tgid: u32) -> bool {
 }
 
 /// Writes the record of a birth, with what fork did and what the parent had copied until now.
+///
+/// The verifier follows what comes after a look-up once for each kind of entry that may be found, as long as the entry
+/// is used. So each is read at once, and what can be is done before.
 #[inline(always)]
 fn report(child: Task<Typed>) {
     let tgid = child.tgid();
@@ -118,78 +121,85 @@ fn report(child: Task<Typed>) {
         return;
     }
     let (parent_tgid, parent_tid) = current_ids();
-    // Before anything is looked up: the verifier follows it once for each path that leads here.
     let eager_copies = cow::end_fork(parent_tid);
     let entered_ns = maps::take_call(parent_tid);
-    let entry = maps::process(tgid);
-    if entry.is_none() && setting!(tree) != 0 {
-        return;
-    }
-    let parent_entry = maps::process(parent_tgid);
-    if let Some(parent) = parent_entry
-        && eager_copies > 0
-    {
-        maps::count(parent, counter::EAGER, u64::from(eager_copies));
-    }
-    let current = Task::current();
-    let (child_mm, own_mm) = (child.mm(), current.mm());
-    let shares_mm = match (child_mm, own_mm) {
-        (Some(child), Some(own)) => child.address() == own.address(),
-        _ => false,
-    };
     let mut flags = 0;
-    if entry.is_none() {
-        flags |= FLAG_NO_COUNTERS;
-    }
-    if parent_entry.is_none() {
-        flags |= FLAG_NO_PARENT;
-    }
-    ring::emit::<Fork>(Kind::Fork, |record| {
-        let (uid, gid) = child.ids();
-        // SAFETY: the reserved record; every field is written.
-        unsafe {
-            (*record).header =
-                ring::header(Kind::Fork, flags, tgid, tgid, child.start_time(), size_of::<Fork>() as u32);
-            (*record).vpid = child.vpid(&raw mut (*record).parent_start_time_ns);
-            (*record).parent_start_time_ns = current.leader().start_time();
-            (*record).clone_flags = match entry {
-                Some(entry) => (*entry).clone_flags,
-                None => flags_of_call(child) & !CSIGNAL,
-            };
-            (*record).pgtable_bytes = match child_mm {
-                Some(mm) if !shares_mm => mm.pgtable_bytes(),
-                _ => 0,
-            };
-            ((*record).anon_pages, (*record).file_pages, (*record).shmem_pages) = match child_mm {
-                Some(mm) if !shares_mm => mm.pages(&raw mut (*record).anon_pages),
-                _ => (0, 0, 0),
-            };
-            (*record).duration_ns = match entered_ns {
-                0 => 0,
-                entered => (*record).header.ktime_ns.saturating_sub(entered),
-            };
-            child.place(&raw mut (*record).place);
-            (*record).eager_copies = u64::from(eager_copies);
-            (*record).parent = match parent_entry {
-                Some(parent) => Totals::of(&(*parent).counters),
-                None => Totals::default(),
-            };
-            (*record).parent_tgid = parent_tgid;
-            (*record).parent_tid = parent_tid;
-            (*record).real_parent_tgid = child.real_parent().tgid();
-            (*record).syscall = match own_mm {
-                Some(_) => current.user_regs().orig_ax() as u32,
-                None => u32::MAX,
-            };
-            (*record).uid = uid;
-            (*record).gid = gid;
-            (*record).shares_mm = u32::from(shares_mm);
-            (*record).mappings = match child_mm {
-                Some(mm) if !shares_mm => mm.mappings(),
-                _ => 0,
-            };
-            (*record).reserved = 0;
-            child.comm(&raw mut (*record).comm);
+    let clone_flags = match maps::process(tgid) {
+        // SAFETY: a map value.
+        Some(entry) => unsafe { (*entry).clone_flags },
+        None if setting!(tree) != 0 => return,
+        None => {
+            flags |= FLAG_NO_COUNTERS;
+            flags_of_call(child) & !CSIGNAL
         }
-    });
+    };
+    let Some(mut slot) = ring::reserve::<Fork>(Kind::Fork) else { return };
+    let record = slot.as_mut_ptr();
+    let current = Task::current();
+    // SAFETY: the reserved record; every field is written. The parent's entry is a map value.
+    unsafe {
+        child.place(&raw mut (*record).place);
+        match maps::process(parent_tgid) {
+            Some(parent) => {
+                if eager_copies > 0 {
+                    maps::count(parent, counter::EAGER, u64::from(eager_copies));
+                }
+                (*record).parent = Totals::of(&(*parent).counters);
+            }
+            None => {
+                flags |= FLAG_NO_PARENT;
+                (*record).parent = Totals::default();
+            }
+        }
+        (*record).header =
+            ring::header(Kind::Fork, flags, tgid, tgid, child.start_time(), size_of::<Fork>() as u32);
+        (*record).vpid = child.vpid(&raw mut (*record).parent_start_time_ns);
+        (*record).parent_start_time_ns = current.leader().start_time();
+        (*record).clone_flags = clone_flags;
+        (*record).duration_ns = match entered_ns {
+            0 => 0,
+            entered => (*record).header.ktime_ns.saturating_sub(entered),
+        };
+        (*record).eager_copies = u64::from(eager_copies);
+        (*record).parent_tgid = parent_tgid;
+        (*record).parent_tid = parent_tid;
+        (*record).real_parent_tgid = child.real_parent().tgid();
+        ((*record).uid, (*record).gid) = child.ids();
+        (*record).reserved = 0;
+        child.comm(&raw mut (*record).comm);
+        report_memory(record, child, current);
+    }
+    ring::submit(Kind::Fork, slot);
+}
+
+/// Writes what the record tells of the child's memory and of the call that made it.
+///
+/// # Safety
+/// `record` is the reserved record.
+#[inline(always)]
+unsafe fn report_memory(record: *mut Fork, child: Task<Typed>, current: Task<Reached>) {
+    // SAFETY: the caller's.
+    unsafe {
+        let own_mm = current.mm();
+        (*record).syscall = match own_mm {
+            Some(_) => current.user_regs().orig_ax() as u32,
+            None => u32::MAX,
+        };
+        let (child_mm, own_mm) = (child.mm(), own_mm.map_or(0, Mm::address));
+        let is_shared = child_mm.is_some_and(|mm| mm.address() == own_mm);
+        (*record).shares_mm = u32::from(is_shared);
+        match child_mm {
+            Some(mm) if !is_shared => {
+                (*record).pgtable_bytes = mm.pgtable_bytes();
+                (*record).mappings = mm.mappings();
+                ((*record).anon_pages, (*record).file_pages, (*record).shmem_pages) =
+                    mm.pages(&raw mut (*record).anon_pages);
+            }
+            _ => {
+                (*record).pgtable_bytes = 0;
+                (*record).mappings = 0;
+                ((*record).anon_pages, (*record).file_pages, (*record).shmem_pages) = (0, 0, 0);
+            }
+        }
+    }
 }

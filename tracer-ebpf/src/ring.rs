@@ -1,7 +1,13 @@
 //! Puts records into the ring and counts what became of them.
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_boot_ns};
-use tracer_common::event::{Header, Kind, TAIL_BYTES};
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_boot_ns},
+    maps::ring_buf::RingBufEntry,
+};
+use tracer_common::{
+    Wire,
+    event::{Header, Kind, TAIL_BYTES},
+};
 
 use crate::{
     kernel::setting,
@@ -75,20 +81,34 @@ pub(crate) fn header(kind: Kind, flags: u32, tgid: u32, tid: u32, start_time_ns:
 
 /// Reserves a record of fixed size, lets `fill` write all of it, and submits it.
 #[inline(always)]
-pub(crate) fn emit<T: tracer_common::Wire + 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+pub(crate) fn emit<T: Wire + 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+    if let Some(mut slot) = reserve(kind) {
+        fill(slot.as_mut_ptr());
+        submit(kind, slot);
+    }
+}
+
+/// Room for a record of fixed size; it must be submitted.
+#[inline(always)]
+pub(crate) fn reserve<T: Wire + 'static>(kind: Kind) -> Option<RingBufEntry<T>> {
     tally(kind, Fate::Seen);
-    let Some(mut slot) = EVENTS.reserve::<T>(0) else {
+    let slot = EVENTS.reserve::<T>(0);
+    if slot.is_none() {
         tally(kind, Fate::RingFull);
-        return;
-    };
-    fill(slot.as_mut_ptr());
+    }
+    slot
+}
+
+/// Hands a record over, all of which was written.
+#[inline(always)]
+pub(crate) fn submit<T: Wire>(kind: Kind, slot: RingBufEntry<T>) {
     slot.submit(wakeup(size_of::<T>() as u64));
     tally(kind, Fate::Submitted);
 }
 
 /// Copies a record with `tail_len` bytes of tail into the ring.
 #[inline(always)]
-pub(crate) fn emit_tailed<T: tracer_common::Wire>(kind: Kind, record: *const Tailed<T>, tail_len: u32) {
+pub(crate) fn emit_tailed<T: Wire>(kind: Kind, record: *const Tailed<T>, tail_len: u32) {
     tally(kind, Fate::Seen);
     let size = size_of::<T>() + tail_len as usize;
     if size > size_of::<T>() + TAIL_BYTES {

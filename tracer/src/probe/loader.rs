@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, AsRawFd as _},
+    thread,
 };
 
 use aya::{
@@ -146,6 +147,28 @@ impl Loaded {
         })
     }
 
+    /// Has the kernel verify the programs that will be attached, side by side: most of a start is this. One that is
+    /// refused says why when it is attached.
+    pub(super) fn load_all(&mut self, options: &Options) {
+        let wanted = |hook: &&Hook| match hook.set {
+            Set::Lifecycle => true,
+            Set::Calls => options.hooks == Hooks::Full,
+            Set::Faults | Set::Allocations | Set::Lite => self.can_read && hook.set.is_of(options.cow),
+        };
+        let (missing, kernel_btf) = (&self.missing, &self.kernel_btf);
+        let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
+        thread::scope(|scope| {
+            for hook in self.hooks.iter().filter(wanted).filter(|hook| !missing.contains(&hook.name)) {
+                let program = programs.remove(hook.program);
+                scope.spawn(move || match program {
+                    Some(Program::BtfTracePoint(program)) => load_typed(program, hook.name, kernel_btf),
+                    Some(Program::TracePoint(program)) => load_format(program),
+                    _ => Ok(()),
+                });
+            }
+        });
+    }
+
     /// False when the kernel forbids programs to read memory by its address.
     pub(super) fn can_read(&self) -> bool {
         self.can_read
@@ -162,9 +185,7 @@ impl Loaded {
         }
         let program: &mut BtfTracePoint =
             program(&mut self.ebpf, name)?.try_into().map_err(|e: ProgramError| e.to_string())?;
-        if program.fd().is_err() {
-            program.load(tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
-        }
+        load_typed(program, tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
         let link = program.attach().map_err(|e| chain(&e))?;
         let link = program.take_link(link).map_err(|e| chain(&e))?;
         log::debug!("{name}: attached, {} instructions verified", verified(program.info()));
@@ -177,9 +198,7 @@ impl Loaded {
         hooks::check_format(category, hook.name, fields)?;
         let program: &mut TracePoint =
             program(&mut self.ebpf, hook.program)?.try_into().map_err(|e: ProgramError| e.to_string())?;
-        if program.fd().is_err() {
-            program.load().map_err(|e| load_failed(&e))?;
-        }
+        load_format(program).map_err(|e| load_failed(&e))?;
         let link = program.attach(category, hook.name).map_err(|e| chain(&e))?;
         let link = program.take_link(link).map_err(|e| chain(&e))?;
         log::debug!("{}: attached, {} instructions verified", hook.program, verified(program.info()));
@@ -305,6 +324,16 @@ impl Loaded {
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, String> {
     ebpf.program_mut(name).ok_or_else(|| format!("program {name} is not in the object"))
+}
+
+/// Gives a program to the kernel, if that has not been done.
+fn load_typed(program: &mut BtfTracePoint, tracepoint: &str, btf: &KernelBtf) -> Result<(), ProgramError> {
+    if program.fd().is_ok() { Ok(()) } else { program.load(tracepoint, btf) }
+}
+
+/// The same.
+fn load_format(program: &mut TracePoint) -> Result<(), ProgramError> {
+    if program.fd().is_ok() { Ok(()) } else { program.load() }
 }
 
 /// Why a program was refused; what the verifier said goes to the log.

@@ -181,6 +181,7 @@ impl Probe {
         let blob = kernel::read_btf()?;
         let btf = btf::Btf::parse(&blob)?;
         let mut loaded = Loaded::new(&btf, options)?;
+        loaded.load_all(options);
         let counts = Counts::new(loaded.take_map("STATS")?)?;
         let slots = slot::slots(options.max_processes);
         let mut table = |names: [&'static str; 2]| -> Result<_, Error> {
