@@ -43,7 +43,8 @@ enum Link {
 /// The object, with what is attached of it.
 pub(super) struct Loaded {
     ebpf: Ebpf,
-    kernel_btf: KernelBtf,
+    /// Until all programs are loaded: it is large.
+    kernel_btf: Option<KernelBtf>,
     hooks: &'static [Hook],
     /// By program.
     links: HashMap<&'static str, Link>,
@@ -138,7 +139,7 @@ impl Loaded {
         let missing = hooks.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
         Ok(Self {
             ebpf,
-            kernel_btf,
+            kernel_btf: Some(kernel_btf),
             hooks,
             links: HashMap::new(),
             missing,
@@ -155,7 +156,7 @@ impl Loaded {
             Set::Calls => options.hooks == Hooks::Full,
             Set::Faults | Set::Allocations | Set::Lite => self.can_read && hook.set.is_of(options.cow),
         };
-        let (missing, kernel_btf) = (&self.missing, &self.kernel_btf);
+        let (missing, kernel_btf) = (&self.missing, self.kernel_btf.as_ref());
         let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
         thread::scope(|scope| {
             for hook in self.hooks.iter().filter(wanted).filter(|hook| !missing.contains(&hook.name)) {
@@ -185,7 +186,7 @@ impl Loaded {
         }
         let program: &mut BtfTracePoint =
             program(&mut self.ebpf, name)?.try_into().map_err(|e: ProgramError| e.to_string())?;
-        load_typed(program, tracepoint, &self.kernel_btf).map_err(|e| load_failed(&e))?;
+        load_typed(program, tracepoint, self.kernel_btf.as_ref()).map_err(|e| load_failed(&e))?;
         let link = program.attach().map_err(|e| chain(&e))?;
         let link = program.take_link(link).map_err(|e| chain(&e))?;
         log::debug!("{name}: attached, {} instructions verified", verified(program.info()));
@@ -231,6 +232,16 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the memory that only loading needed. From here on no program can be loaded.
+    pub(super) fn shrink(&mut self) {
+        self.kernel_btf = None;
+        #[cfg(target_env = "gnu")]
+        // SAFETY: no arguments of consequence, no failure.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     /// Attaches what counts copies at this level. All of it or nothing.
@@ -327,8 +338,15 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, String
 }
 
 /// Gives a program to the kernel, if that has not been done.
-fn load_typed(program: &mut BtfTracePoint, tracepoint: &str, btf: &KernelBtf) -> Result<(), ProgramError> {
-    if program.fd().is_ok() { Ok(()) } else { program.load(tracepoint, btf) }
+fn load_typed(
+    program: &mut BtfTracePoint,
+    tracepoint: &str,
+    btf: Option<&KernelBtf>,
+) -> Result<(), ProgramError> {
+    match btf {
+        Some(btf) if program.fd().is_err() => program.load(tracepoint, btf),
+        _ => Ok(()),
+    }
 }
 
 /// The same.

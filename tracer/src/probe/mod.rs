@@ -219,6 +219,9 @@ impl Probe {
         }
         control.flags &= !TESTING;
         controls.set(&control)?;
+        drop(btf);
+        drop(blob);
+        loaded.shrink();
         let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
         Ok(Self {
             loaded,
