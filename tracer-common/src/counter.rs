@@ -102,9 +102,11 @@ pub const ENDED_SYSTEM_NS: u32 = 44;
 pub const ENDED_CPU_NS: u32 = 45;
 /// Threads that ended in exit_group(2).
 pub const ENDED_GROUP: u32 = 46;
+/// Threads that ended because another one called exec.
+pub const ENDED_BY_EXEC: u32 = 47;
 
 /// Number of counters of a process.
-pub const COUNTERS: usize = 47;
+pub const COUNTERS: usize = 48;
 
 /// The counters of a process.
 pub type Counters = [u64; COUNTERS];

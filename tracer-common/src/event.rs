@@ -85,6 +85,11 @@ pub const FLAG_NO_INTERP: u32 = 1 << 5;
 /// [`Header::flags`] of [`Exec`]: no memory can be read here: neither paths nor argv are known.
 pub const FLAG_UNREADABLE: u32 = 1 << 6;
 
+/// [`Header::flags`] of [`Exec`]: the program is to distrust its surroundings (AT_SECURE).
+pub const FLAG_SECURE: u32 = 1 << 7;
+/// [`Header::flags`] of [`Exec`]: it is not known whether it is.
+pub const FLAG_SECURE_UNKNOWN: u32 = 1 << 8;
+
 /// The beginning of each record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,6 +245,10 @@ pub struct Exec {
     pub interp_len: u32,
     /// Bytes of argv in the tail, each argument ending in a NUL.
     pub args_len: u32,
+    /// Threads of the process that an exec has ended, this one or an earlier one.
+    pub threads_killed: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Name of the process after the exec.
     pub comm: [u8; COMM_BYTES],
 }
@@ -356,6 +365,16 @@ pub struct ForkFailed {
     pub errno: u32,
     /// System call number.
     pub syscall: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Processes of the user.
+    pub user_processes: u64,
+    /// Most that it may have, as this process may make them (RLIMIT_NPROC).
+    pub max_user_processes: u64,
+    /// Limit of the nearest of its cgroups that had as many processes and threads (`pids.max`); 0 when none had.
+    pub cgroup_limit: u64,
 }
 
 /// `cgroup_mkdir` and `cgroup_rmdir` of the v2 hierarchy. Tail: `path_len` bytes of the path from the root of the
@@ -433,13 +452,13 @@ wire! {
     Place = 8 + 4 * NAMESPACES.len() + 4 * 4,
     File = 8 + 2 * 4 + FILE_NAME_BYTES,
     Fork = H + 8 * 8 + size_of::<Place>() + 32 + 10 * 4 + COMM_BYTES,
-    Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 8 * 4 + COMM_BYTES,
+    Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 10 * 4 + COMM_BYTES,
     Usage = 6 * 8,
     Exit = H + size_of::<Counters>() + 32 + 2 * 8 + size_of::<Usage>() + size_of::<Place>() + 6 * 4 + COMM_BYTES,
     Free = H + size_of::<Usage>() + 8,
     Wait = H + 8,
     ExecFailed = H + 8,
-    ForkFailed = H + 8,
+    ForkFailed = H + 4 * 4 + 3 * 8,
     Cgroup = H + 16,
     Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
     Stats = (3 * KINDS + 3) * 8,

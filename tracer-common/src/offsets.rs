@@ -20,6 +20,7 @@ macro_rules! offsets {
 
         /// For each offset in order: its name, the kernel struct, and the member; more than one
         /// member, parted by `|`, where kernels name it differently; an empty one is the size.
+        /// Of a bit-field, which ends in `:bit`, it is the number of the first bit.
         pub const SOURCES: [(&str, &str, &str); OFFSETS] = [$((stringify!($field), $of, $path)),*];
 
         impl Offsets {
@@ -114,6 +115,10 @@ offsets! {
     sighand_child_handler = "sighand_struct" "action[16].sa.sa_handler",
     /// SA_* flags.
     sighand_child_flags = "sighand_struct" "action[16].sa.sa_flags",
+    /// Not null while a thread runs exec and ends the others, or dumps core (`group_exit_task` before 5.17).
+    signal_exec_task = "signal_struct" "group_exec_task|group_exit_task",
+    /// Element RLIMIT_NPROC of `rlim`: most processes of the user, as this process may make them.
+    signal_max_processes = "signal_struct" "rlim[6].rlim_cur",
     /// Its terminal; null when it has none.
     signal_tty = "signal_struct" "tty",
     /// Element PIDTYPE_PGID of `pids`: the `struct pid` of the process group.
@@ -124,6 +129,14 @@ offsets! {
     cred_euid = "cred" "euid",
     /// Effective group id.
     cred_egid = "cred" "egid",
+    /// Counts of the user in its user namespace (5.14).
+    cred_ucounts = "cred" "ucounts",
+    /// Element UCOUNT_RLIMIT_NPROC: its processes (an atomic).
+    ucounts_processes = "ucounts" "rlimit[0]",
+    /// The user, who has the counts before.
+    cred_user = "cred" "user",
+    /// Its processes (an atomic), before 5.14.
+    user_processes = "user_struct" "processes",
     /// User namespace.
     cred_user_ns = "cred" "user_ns",
     /// Nesting of the pid namespace.
@@ -178,6 +191,14 @@ offsets! {
     task_cgroups = "task_struct" "cgroups",
     /// The one in the v2 hierarchy.
     css_set_cgroup = "css_set" "dfl_cgrp",
+    /// The states of its cgroups, by controller.
+    css_set_states = "css_set" "subsys",
+    /// The state of the cgroup above.
+    css_parent = "cgroup_subsys_state" "parent",
+    /// Processes and threads in a cgroup (an atomic).
+    pids_counter = "pids_cgroup" "counter",
+    /// Most of them (an atomic).
+    pids_limit = "pids_cgroup" "limit",
     /// The hierarchy of a cgroup.
     cgroup_root = "cgroup" "root",
     /// Its number, as in `/proc/PID/cgroup`.
@@ -228,6 +249,8 @@ offsets! {
     bprm_interp = "linux_binprm" "interp",
     /// Arguments.
     bprm_argc = "linux_binprm" "argc",
+    /// Number of a bit: the new program is to distrust its surroundings (AT_SECURE).
+    bprm_secure = "linux_binprm" "secureexec:bit",
     /// Inode of an open file.
     file_inode = "file" "f_inode",
     /// Its name.

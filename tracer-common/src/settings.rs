@@ -29,6 +29,10 @@ pub struct Settings {
     /// Non-zero: the kernel's memory can be read by typed loads through [`CAST_CALL`], and this is the id of
     /// [`CAST_TYPE`] in the kernel's BTF.
     pub cast_type: u32,
+    /// Number of the controller that limits processes (`pids_cgrp_id`); `u32::MAX` when the kernel has none.
+    pub pids_controller: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// The instruction that calls the kernel's `bpf_rdonly_cast` (6.2), as the object has it: the loader writes the
@@ -42,7 +46,7 @@ pub const CAST_TYPE: &str = "pt_regs";
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 40);
+const _: () = assert!(size_of::<Settings>() == 48);
 
 /// [`Control::flags`]: five levels of page tables.
 pub const FIVE_LEVELS: u32 = 1 << 0;

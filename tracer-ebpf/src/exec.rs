@@ -11,10 +11,10 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    counter::Totals,
+    counter::{self, Totals},
     event::{
         ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
-        FLAG_PATH_CUT, FLAG_UNREADABLE, Kind, PATH_BYTES, Process,
+        FLAG_PATH_CUT, FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES, Process,
     },
 };
 
@@ -31,7 +31,11 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let filename = bprm.follow(offset!(bprm_filename));
     let interp = bprm.follow(offset!(bprm_interp));
     let is_script = interp.address() != filename.address();
+    let secure = bprm.read::<u8>(offset!(bprm_secure) / 8) >> (offset!(bprm_secure) % 8) & 1;
     report(0, Task(argument(&ctx, 0)), ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
+        if secure != 0 {
+            *flags |= FLAG_SECURE;
+        }
         let path_len = read_path(tail, filename.address(), flags);
         let interp_len = if is_script {
             // SAFETY: the tail has room for two paths.
@@ -72,7 +76,7 @@ pub fn sched_process_exec_format(ctx: TracePointContext) -> u32 {
     };
     let filename = (ctx.as_ptr() as u64).wrapping_add(u64::from(place & 0xffff));
     report(1, task, old_tid, None, |tail, flags| {
-        *flags |= FLAG_NO_INTERP;
+        *flags |= FLAG_NO_INTERP | FLAG_SECURE_UNKNOWN;
         (read_path(tail, filename, flags), 0)
     });
     0
@@ -109,6 +113,7 @@ fn report<P: Pointer>(
                     true => (*entry).mm_totals,
                     false => Totals::of(&(*entry).counters),
                 };
+                (*record).threads_killed = maps::counted(entry, counter::ENDED_BY_EXEC) as u32;
                 // A later memory may have this one's address.
                 (*entry).mm = 0;
                 (&raw mut (*entry).exec_mm).write_volatile(mm.address());
@@ -116,6 +121,7 @@ fn report<P: Pointer>(
             None => {
                 flags |= FLAG_NO_COUNTERS;
                 (*record).own = Totals::default();
+                (*record).threads_killed = 0;
             }
         }
         (*record).parent = fork_parent_totals(entry, &mut flags);
@@ -169,6 +175,7 @@ fn report<P: Pointer>(
         (*record).path_len = path_len;
         (*record).interp_len = interp_len;
         (*record).args_len = args_len as u32;
+        (*record).reserved = 0;
         task.comm(&raw mut (*record).comm);
     }
     ring::emit_tailed(Kind::Exec, scratch, tail_len);

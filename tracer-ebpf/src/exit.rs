@@ -58,6 +58,9 @@ fn ended<P: Pointer>(task: Task<P>) {
         maps::count(entry, counter::ENDED_GROUP, u64::from(syscall == EXIT_GROUP));
     }
     let signal = task.signal();
+    if let Some(entry) = entry {
+        maps::count(entry, counter::ENDED_BY_EXEC, u64::from(signal.is_in_exec()));
+    }
     if signal.live() != 0 {
         return;
     }

@@ -40,6 +40,8 @@ pub(crate) static SETTINGS: Settings = Settings {
     typed_rss: 0,
     slot_mask: 0,
     cast_type: 0,
+    pids_controller: 0,
+    reserved: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.

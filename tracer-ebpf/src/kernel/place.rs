@@ -6,7 +6,7 @@ use tracer_common::{
     offsets::MISSING,
 };
 
-use super::{Mm, Pointer, Task, offset, read_kernel, setting};
+use super::{Mm, Pointer, Reached, Task, offset, read_kernel, setting};
 
 impl<P: Pointer> Task<P> {
     /// Writes all of `to`.
@@ -61,6 +61,50 @@ impl<P: Pointer> Task<P> {
         let at = offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_ns);
         let namespace: u64 = read_kernel(pid.number(through).wrapping_add(u64::from(at))).unwrap_or_default();
         read_kernel(namespace.wrapping_add(u64::from(offset!(pid_ns_inode)))).unwrap_or_default()
+    }
+}
+
+impl Task<Reached> {
+    /// Processes of its user.
+    #[inline(always)]
+    pub(crate) fn user_processes(self) -> u64 {
+        let cred = self.0.follow(offset!(task_cred));
+        if offset!(ucounts_processes) != MISSING {
+            return cred.follow(offset!(cred_ucounts)).read(offset!(ucounts_processes));
+        }
+        if offset!(user_processes) != MISSING {
+            return u64::from(cred.follow(offset!(cred_user)).read::<u32>(offset!(user_processes)));
+        }
+        0
+    }
+
+    /// The limit of the nearest of its cgroups that has as many processes and threads; 0 when none has, or none of
+    /// the [`CGROUPS`] nearest. For `through` see [`Pointer::number`].
+    #[inline(always)]
+    pub(crate) fn full_cgroup(self, through: *mut u64) -> u64 {
+        /// How far up the limits are looked at.
+        const CGROUPS: u32 = 8;
+        let controller = setting!(pids_controller);
+        if controller == MISSING {
+            return 0;
+        }
+        let states = self.0.follow(offset!(task_cgroups));
+        let mut state = states.follow(offset!(css_set_states) + controller * 8).number(through);
+        for _ in 0..CGROUPS {
+            let read = |at: u32| read_kernel::<u64>(state.wrapping_add(u64::from(at)));
+            // `struct pids_cgroup` begins with its state. Neither fits the other where the limit is not that small.
+            if let (Some(count), Some(limit)) = (read(offset!(pids_counter)), read(offset!(pids_limit)))
+                && count >= limit
+                && limit != 0
+            {
+                return limit;
+            }
+            match read(offset!(css_parent)) {
+                Some(parent) if parent != 0 => state = parent,
+                _ => return 0,
+            }
+        }
+        0
     }
 }
 

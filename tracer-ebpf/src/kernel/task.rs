@@ -232,6 +232,18 @@ impl<P: Pointer> Signal<P> {
         let ended = self.0.read::<u32>(offset!(signal_flags)) & 4 != 0;
         ended.then(|| self.0.read(offset!(signal_group_exit_code)))
     }
+    /// True while one of the threads runs exec and the others have to end: not for a core dump, nor exit_group(2).
+    #[inline(always)]
+    pub(crate) fn is_in_exec(self) -> bool {
+        // SIGNAL_GROUP_EXIT and SIGNAL_GROUP_COREDUMP (before 5.17).
+        self.0.follow(offset!(signal_exec_task)).address() != 0
+            && self.0.read::<u32>(offset!(signal_flags)) & 0xc == 0
+    }
+    /// Most processes that its user may have.
+    #[inline(always)]
+    pub(crate) fn max_processes(self) -> u64 {
+        self.0.read(offset!(signal_max_processes))
+    }
     /// Faults of threads that were released, without and with I/O.
     #[inline(always)]
     pub(crate) fn faults(self) -> (u64, u64) {

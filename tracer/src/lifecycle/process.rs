@@ -102,6 +102,11 @@ pub(super) struct Process {
     pub(super) bill: Bill,
     pub(super) execs: u64,
     pub(super) failures: u64,
+    /// Of its last exec: whether the program is to distrust its surroundings, and the threads that had to end.
+    pub(super) is_secure: Option<bool>,
+    pub(super) threads_killed: Option<u32>,
+    /// The same for all of its execs.
+    pub(super) all_threads_killed: u32,
     /// When its walk along PATH began, while it is on one.
     pub(super) walk: Option<u64>,
     /// The name that it failed to run last is not known.
@@ -151,6 +156,9 @@ impl Process {
             bill: Bill::default(),
             execs: 0,
             failures: 0,
+            is_secure: None,
+            threads_killed: None,
+            all_threads_killed: 0,
             walk: None,
             is_nameless: false,
             tries: None,

@@ -2,7 +2,7 @@
 
 use tracer_common::event::{
     AutoReap, Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
-    FLAG_UNREADABLE, ForkFailed,
+    FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, ForkFailed,
 };
 
 use super::{
@@ -14,7 +14,9 @@ use super::{
     table::Key,
     usage::Usage,
 };
-use crate::record::{self, ExecStep, ExitStep, Missing, NewParent, Record, ReleasedBy, Reparent, Text};
+use crate::record::{
+    self, ExecStep, ExitStep, ForkLimit, Missing, NewParent, Record, ReleasedBy, Reparent, Text,
+};
 
 impl Lifecycle {
     pub(super) fn exec(&mut self, exec: &Exec, parts: Parts<'_>, out: &mut dyn Output) {
@@ -55,6 +57,11 @@ impl Lifecycle {
         process.uid = Some(exec.uid);
         process.gid = Some(exec.gid);
         process.place = Some(exec.place);
+        process.is_secure =
+            (header.flags & FLAG_SECURE_UNKNOWN == 0).then_some(header.flags & FLAG_SECURE != 0);
+        // Those from before the tracing, and all when a birth was missed, are not among them.
+        process.threads_killed = own.map(|_| exec.threads_killed.saturating_sub(process.all_threads_killed));
+        process.all_threads_killed = process.all_threads_killed.max(exec.threads_killed);
         process.comm = exec.comm;
         let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
             process.run(self.images.insert(parts))
@@ -114,6 +121,7 @@ impl Lifecycle {
                 entity: self.process_id(process.id),
                 errno: failed.errno,
                 syscall: failed.syscall,
+                limit: limit(failed),
             }));
         }
     }
@@ -242,6 +250,22 @@ impl End {
             }
         }
     }
+}
+
+/// The limit that a fork was likely refused for: one that is reached, and for which the kernel gives this error
+/// (copy_process() in kernel/fork.c, pids_can_fork() in kernel/cgroup/pids.c).
+fn limit(failed: &ForkFailed) -> Option<ForkLimit> {
+    const EAGAIN: u32 = 11;
+    const ROOT: u32 = 0;
+    if failed.errno != EAGAIN {
+        return None;
+    }
+    // The limit of a user is none for root.
+    if failed.uid != ROOT && failed.user_processes != 0 && failed.user_processes >= failed.max_user_processes
+    {
+        return Some(ForkLimit { name: "rlimit_nproc", value: failed.max_user_processes });
+    }
+    (failed.cgroup_limit != 0).then_some(ForkLimit { name: "pids_max", value: failed.cgroup_limit })
 }
 
 /// What a record says of the kernel's own reaping.

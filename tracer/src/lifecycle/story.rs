@@ -149,6 +149,8 @@ impl Lifecycle {
             interpreters: Interpreters(interpreter),
             args_bytes: image.map(|image| image.args_bytes),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
+            secure: process.is_secure,
+            threads_killed: process.threads_killed,
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
             tries: process.tries.filter(|_| self.config.full_hooks),

@@ -151,6 +151,12 @@ impl<'a> Btf<'a> {
         (bits % 8 == 0).then_some(bits / 8)
     }
 
+    /// Number of the first bit of a bit-field, or of another member.
+    pub fn bit(&self, of: &str, name: &str) -> Option<u32> {
+        let id = *self.structs.get(of.as_bytes())?;
+        self.find(id, name.as_bytes()).map(|(bits, _)| bits)
+    }
+
     /// Bytes of a struct.
     pub fn size(&self, of: &str) -> Option<u32> {
         self.structs.get(of.as_bytes()).map(|&id| self.resolve(id).size_or_type)
@@ -170,13 +176,13 @@ impl<'a> Btf<'a> {
         (pointer.kind == PTR && function.kind == FUNC_PROTO).then(|| function.len.saturating_sub(1))
     }
 
-    /// True when the enumeration has the value, as `bpf_func_id` has one for each helper.
-    pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
-        let Some(&id) = self.enums.get(of.as_bytes()) else { return false };
-        let ty = self.resolve(id);
-        (0..ty.len).any(|i| {
-            u32_at(self.data, ty.tail + 8 * i).is_ok_and(|at| string(self.strings, at) == name.as_bytes())
-        })
+    /// The number that an enumeration gives to a name, as `bpf_func_id` has one for each helper.
+    pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
+        let ty = self.resolve(*self.enums.get(of.as_bytes())?);
+        let mut values = (0..ty.len).map(|i| ty.tail + 8 * i);
+        let at = values
+            .find(|&at| u32_at(self.data, at).is_ok_and(|at| string(self.strings, at) == name.as_bytes()))?;
+        u32_at(self.data, at + 4).ok()
     }
 
     /// The id of a struct.
@@ -304,7 +310,7 @@ mod tests {
         let btf = Btf::parse(&data).expect("the sample is well-formed");
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
         assert_eq!((btf.tracepoint_arguments("x"), btf.tracepoint_arguments("y")), (Some(1), None));
-        assert!(btf.has_enumerator("e", "V") && !btf.has_enumerator("e", "W"));
+        assert_eq!((btf.enumerator("e", "V"), btf.enumerator("e", "W")), (Some(0), None));
     }
 
     #[test]

@@ -14,7 +14,17 @@ use super::{Error, btf::Btf, cast::Cast};
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Offsets that some supported kernels do not have, or leave out by their configuration; the programs do without them.
-const OPTIONAL: [&str; 4] = ["mm_global_asid", "nsproxy_time", "time_ns_inode", "signal_tty"];
+const OPTIONAL: [&str; 9] = [
+    "mm_global_asid",
+    "nsproxy_time",
+    "time_ns_inode",
+    "signal_tty",
+    "cred_ucounts",
+    "ucounts_processes",
+    "user_processes",
+    "pids_counter",
+    "pids_limit",
+];
 
 /// Bytes of a kernel stack on x86_64 (THREAD_SIZE, without KASAN).
 const STACK_BYTES: u32 = 16 << 10;
@@ -34,7 +44,10 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
         let found = if members.is_empty() {
             btf.size(of)
         } else {
-            members.split('|').find_map(|member| btf.member(of, member))
+            members.split('|').find_map(|member| match member.strip_suffix(":bit") {
+                Some(field) => btf.bit(of, field),
+                None => btf.member(of, member),
+            })
         };
         match found {
             Some(found) => *offset = found,
@@ -47,7 +60,7 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
 
 /// The settings for this kernel.
 pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32, cast: Option<Cast>) -> Settings {
-    let has = |helper| btf.has_enumerator("bpf_func_id", helper);
+    let has = |helper| btf.enumerator("bpf_func_id", helper).is_some();
     Settings {
         tree: u32::from(tree),
         typed_current: u32::from(has("BPF_FUNC_get_current_task_btf") && has("BPF_FUNC_task_pt_regs")),
@@ -60,6 +73,11 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32, cast: Option<Cast>
         typed_rss: u32::from(btf.member("mm_struct", "rss_stat[0].count").is_some()),
         slot_mask: slots - 1,
         cast_type: cast.map_or(0, |cast| cast.of),
+        pids_controller: btf
+            .member("pids_cgroup", "limit")
+            .and_then(|_| btf.enumerator("cgroup_subsys_id", "pids_cgrp_id"))
+            .unwrap_or(MISSING),
+        reserved: 0,
     }
 }
 

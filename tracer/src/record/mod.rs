@@ -19,8 +19,8 @@ pub use control::{
 pub use names::{ExitVia, ForkKind, Origin, ReleasedBy, Signal};
 pub use place::{Container, File, Leader, Namespaces, OtherNamespaces, Terminal};
 pub use steps::{
-    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkStep, NewParent, ReapStep, Reparent,
-    Shared, SharedWith,
+    Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkLimit, ForkStep, NewParent, ReapStep,
+    Reparent, Shared, SharedWith,
 };
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use timeline::{

@@ -192,6 +192,16 @@ pub struct ForkFailed<'a> {
     pub errno: u32,
     /// System call number.
     pub syscall: u32,
+    /// What it was likely refused for.
+    pub limit: Option<ForkLimit>,
+}
+
+/// A limit on the number of processes that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
+pub struct ForkLimit {
+    pub name: &'static str,
+    pub value: u64,
 }
 
 impl ForkFailed<'_> {
@@ -200,8 +210,9 @@ impl ForkFailed<'_> {
         struct Failed {
             errno: u32,
             syscall: u32,
+            limit: Option<ForkLimit>,
         }
-        let failed = Failed { errno: self.errno, syscall: self.syscall };
+        let failed = Failed { errno: self.errno, syscall: self.syscall, limit: self.limit };
         let who = Who::new(&self.subject, self.entity);
         line.of_process(self.time, who, under!(fork_failed: failed));
     }

@@ -133,6 +133,8 @@ pub struct Exec<'a> {
     pub args_bytes: Option<u32>,
     pub args_truncated: bool,
     pub file: Option<File<'a>>,
+    pub secure: Option<bool>,
+    pub threads_killed: Option<u32>,
     pub failures: Option<u64>,
     pub tries: Option<u64>,
 }

@@ -137,7 +137,16 @@ impl Garbage {
                 },
                 5 => Event::CgroupFound { id: *k % 8, path: text },
                 0 => Event::ExecFailed { failed: ExecFailed { header, errno: *d, path_len: 0 }, path: text },
-                1 => Event::ForkFailed(ForkFailed { header, errno: *d, syscall: *a }),
+                1 => Event::ForkFailed(ForkFailed {
+                    header,
+                    errno: *d % 12,
+                    syscall: *a,
+                    uid: *a,
+                    reserved: 0,
+                    user_processes: *k,
+                    max_user_processes: *l,
+                    cgroup_limit: *m,
+                }),
                 2 => Event::Gone { tgid: *b % 8, start_ticks: m / 10_000_000 },
                 _ => Event::Loss(Loss {
                     ktime_ns: *n,

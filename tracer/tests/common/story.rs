@@ -258,6 +258,8 @@ impl Story {
             path_len: path.len() as u32,
             interp_len: interp.len() as u32,
             args_len: args.len() as u32,
+            threads_killed: 0,
+            reserved: 0,
             comm: comm(path.rsplit('/').next().unwrap()),
         };
         change(&mut exec);
@@ -278,6 +280,11 @@ impl Story {
             header: self.header::<ForkFailed>(Kind::ForkFailed, pid, 0),
             errno,
             syscall: SYS_CLONE,
+            uid: 1000,
+            reserved: 0,
+            user_processes: 30,
+            max_user_processes: 30,
+            cgroup_limit: 0,
         };
         self.event(Event::ForkFailed(failed))
     }

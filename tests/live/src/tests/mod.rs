@@ -8,6 +8,7 @@ mod filters;
 mod full;
 mod levels;
 mod life;
+mod limits;
 mod lockdown;
 mod place;
 mod progress;
@@ -37,6 +38,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         ends::all(),
         usage::all(),
         place::all(),
+        limits::all(),
         cow::all(),
         levels::all(),
         progress::all(),

@@ -9,6 +9,7 @@ mod ends;
 mod facts;
 mod frames;
 mod life;
+mod limits;
 mod memory;
 mod place;
 mod progress;
@@ -51,6 +52,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || usage::run(name, rest, &mut facts)
         || progress::run(name, rest, &mut facts)
         || place::run(name, rest, &mut facts)
+        || limits::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();
