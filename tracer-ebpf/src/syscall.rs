@@ -147,7 +147,7 @@ fn fork_failed(tgid: u32, tid: u32, start: u64, syscall: u32, errno: u32) {
             let task = Task::current();
             ((*record).uid, _) = task.ids();
             (*record).reserved = 0;
-            (*record).user_processes = task.user_processes();
+            (*record).user_processes = task.user_processes(&raw mut (*record).user_processes);
             (*record).max_user_processes = task.signal().max_processes();
             (*record).cgroup_limit = task.full_cgroup(&raw mut (*record).cgroup_limit);
         }

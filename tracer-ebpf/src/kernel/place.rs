@@ -65,12 +65,15 @@ impl<P: Pointer> Task<P> {
 }
 
 impl Task<Reached> {
-    /// Processes of its user.
+    /// Processes of its user; 0 when they cannot be read. For `through` see [`Pointer::number`].
     #[inline(always)]
-    pub(crate) fn user_processes(self) -> u64 {
+    pub(crate) fn user_processes(self, through: *mut u64) -> u64 {
         let cred = self.0.follow(offset!(task_cred));
         if offset!(ucounts_processes) != MISSING {
-            return cred.follow(offset!(cred_ucounts)).read(offset!(ucounts_processes));
+            // An array of a typedef, which the verifier does not look through up to 6.1.
+            let counts = cred.follow(offset!(cred_ucounts)).number(through);
+            return read_kernel(counts.wrapping_add(u64::from(offset!(ucounts_processes))))
+                .unwrap_or_default();
         }
         if offset!(user_processes) != MISSING {
             return u64::from(cred.follow(offset!(cred_user)).read::<u32>(offset!(user_processes)));
