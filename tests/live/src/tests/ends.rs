@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     check::{Check, Outcome},
     harness::Plan,
+    machine,
     stream::{at, number},
 };
 
@@ -31,10 +32,34 @@ pub(super) fn all() -> Vec<Trial> {
         trial("end::ignored_sigchld", || test(Plan::workload("auto-reap")?, |_, _| ())),
         trial("end::no_wait_wanted", || test(Plan::workload("no-wait")?, |_, _| ())),
         trial("end::adopted_by_who_ignores", || test(Plan::workload("ignorer")?, |_, _| ())),
+        trial("end::of_a_sibling", of_a_sibling),
+        Trial::ignorable_test("end::reaped_by_flag", reaped_by_flag),
         trial("end::auto_with_base_hooks", auto_with_base_hooks),
         trial("end::zombies_by_parent", zombies_by_parent),
         trial("end::core", core).with_ignored_flag(!makes_core_files()),
     ]
+}
+
+/// Who forked it is not its parent.
+fn of_a_sibling() -> Outcome {
+    test(Plan::workload("sibling")?, |check, run| {
+        let fact = &processes(run)[1];
+        let line = check.timeline(number(fact, "/pid")).unwrap_or(&Value::Null);
+        check.field(line, "/tracer/exit/parent_pid", at(fact, "/exit_parent").clone());
+    })
+}
+
+/// The flag is known from 7.1 on.
+fn reaped_by_flag() -> Result<Completion, Failed> {
+    let is_known = machine::release()? >= (7, 1);
+    test(Plan::workload("reaped-by-flag")?, |check, run| {
+        check.same("processes", processes(run).len(), usize::from(is_known));
+    })?;
+    Ok(if is_known {
+        Completion::Completed
+    } else {
+        Completion::ignored_with("no CLONE_AUTOREAP before 7.1")
+    })
 }
 
 /// Who reaped is also known without the wait calls.

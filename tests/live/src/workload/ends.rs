@@ -21,6 +21,8 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
         "auto-reap" => auto_reap(facts),
         "no-wait" => no_wait(facts),
         "ignorer" => ignorer(facts),
+        "sibling" => sibling(facts),
+        "reaped-by-flag" => reaped_by_flag(facts),
         "zombies" => zombies(number(args, 0), facts),
         "core" => core(&args[0], facts),
         _ => return false,
@@ -225,6 +227,36 @@ fn ignorer(facts: &mut Facts) {
     let orphan = |slot, code| Process::new("fork", board.get(slot), exited(code)).with("parent", middle);
     facts.push(orphan(ALIVE, 5).with("reaper", "auto"));
     facts.push(orphan(ZOMBIE, 9).with("reaper", "unsure"));
+}
+
+/// A child that makes a sibling of its own: this process is its parent, and reaps it.
+fn sibling(facts: &mut Facts) {
+    let board = Board::new();
+    let maker = sys::fork(|| {
+        board.set(0, sys::clone(libc::CLONE_PARENT, || 3));
+        0
+    });
+    facts.push(Process::new("fork", maker, sys::wait(maker)));
+    let pid = board.get(0);
+    facts.push(
+        Process::new("clone", pid, sys::wait(pid)).with("parent", maker).with("exit_parent", sys::pid()),
+    );
+}
+
+/// A child that the kernel reaps because it was born so (CLONE_AUTOREAP, 7.1); none where the kernel does not know that.
+fn reaped_by_flag(facts: &mut Facts) {
+    const CLONE_AUTOREAP: u64 = 1 << 34;
+    // `struct clone_args`: flags first, all else 0. Such a process has no signal for its parent.
+    let args = [CLONE_AUTOREAP, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: `args` outlives the call; the child has its own copy of the memory.
+    match unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) } {
+        0 => sys::exit_group(3),
+        -1 => {}
+        pid => {
+            wait_gone(pid as i32);
+            facts.push(Process::new("clone", pid as i32, exited(3)).with("reaper", "auto"));
+        }
+    }
 }
 
 /// A child that leaves three zombies and lives for `ms` more. This process ends before.
