@@ -131,7 +131,8 @@ fn tables_of_cases(layout: &Layout, vms: &VmOptions, stages: &[Stage]) -> Vec<St
 fn witnesses(layout: &Layout) -> Stage {
     as_root("witnesses", || {
         let mut command = Command::new(host::build_with_witnesses(layout)?);
-        command.env("TRACER_BIN", layout.tracer()).env("REDIS_SERVER", setup::redis(layout)?);
+        command.env("TRACER_BIN", layout.tracer());
+        command.env("REDIS_SERVER", setup::redis(layout)?).env("STRESS_NG", setup::stress_ng()?);
         run_within(&mut command, WITNESS_LIMIT)
     })
 }

@@ -123,9 +123,10 @@ fn chain(programs: &[OsString], facts: &mut Facts) {
 /// A child that tries to execute each of the programs until it succeeds with the last.
 fn exec_after(programs: &[OsString], facts: &mut Facts) {
     let tries: Vec<_> = programs.iter().map(|program| (text(program), Args::new([program]))).collect();
+    let board = Board::new();
     let pid = sys::fork(|| {
-        for (path, args) in &tries {
-            sys::exec(path, args);
+        for (slot, (path, args)) in tries.iter().enumerate() {
+            board.set(slot, sys::exec(path, args));
         }
         98
     });
@@ -133,7 +134,8 @@ fn exec_after(programs: &[OsString], facts: &mut Facts) {
     let last = programs.last().and_then(name);
     let tries = programs.iter().rev().take_while(|program| name(program) == last).count();
     let process = Process::new("fork", pid, sys::wait(pid)).with("execs", 1);
-    facts.push(process.with("failures", programs.len() - 1).with("tries", tries));
+    let errors: Vec<_> = (0..programs.len() - 1).map(|slot| board.get(slot)).collect();
+    facts.push(process.with("failures", errors.len()).with("tries", tries).with("errors", errors));
 }
 
 /// For each name a child that executes it with `directories` as `PATH`, and ends with the error number if that fails.
