@@ -20,7 +20,7 @@ use crate::{
 
 /// The live tests on this kernel take seconds; this is for a hang.
 const LIVE_LIMIT: Duration = Duration::from_secs(900);
-/// The witnesses take 15 s, a minute when others work, too; this is for a hang.
+/// The witnesses take a minute, two when others work, too; this is for a hang.
 const WITNESS_LIMIT: Duration = Duration::from_secs(300);
 
 /// A finished part of the tests.

@@ -203,6 +203,7 @@ fn path_walks_of_execvp() -> Outcome {
             failed.map(take).collect::<Vec<_>>()
         };
         let errors = of_each(&steps, "/tracer/exec_failed/errno");
+        check.same("errors", truth(&code), vec![libc::ENOENT.into(), libc::EACCES.into()]);
         check.row("exec: walks along PATH that find nothing: errno", errors, truth(&code));
         let tries = of_each(&steps, "/tracer/exec_failed/tries");
         check.row("exec: walks along PATH that find nothing: tries", tries, truth(&take("/failures")));
@@ -353,8 +354,9 @@ fn shell() -> Result<Completion, Failed> {
     const ROW: &str = "exec: pipeline of a shell: runs of a program";
     const SHELL: &str = "/bin/sh";
     if !Path::new(SHELL).exists() {
-        cases::no_row(ROW, "no shell here");
-        return Ok(Completion::ignored_with("no shell here"));
+        let why = "no shell here";
+        cases::no_row(ROW, why);
+        return Ok(Completion::ignored_with(why));
     }
     // A pipeline in a subshell: what the shell forks is its own business, that all of it is complete is ours.
     let run = Plan::new()?
