@@ -17,7 +17,7 @@ Usage: cargo xtask TASK
   clippy                      lint all crates, warnings are errors
   fmt [--check]               format all crates
   test [--no-vm] [VM OPTIONS] all tests; those on this kernel need root
-  test --witness              only the comparison with the counts of Redis and the kernel
+  test --witness              only the comparison with the counts of Redis, stress-ng and the kernel
   test-vm [VM OPTIONS]        only the tests in virtual machines
   bench [BENCH OPTIONS]       what tracing costs on this machine; needs root
 
@@ -25,7 +25,7 @@ VM options:
   --vm 5.10,6.1,6.12,newest   which kernels (default: all four)
   --tests FILTER              only the tests whose name contains FILTER
   --init FILE                 boot this static program in place of the tests
-  --write-cases               write the table of cases in docs/cow.md, do not compare with it
+  --write-cases               write the tables in docs/cow.md and docs/conformance.md, do not compare
 
 Bench options:
   --quick                     2 short rounds: whether it works, not how much it costs

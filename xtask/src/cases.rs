@@ -1,4 +1,4 @@
-//! The table of cases in `docs/cow.md`: what was true and what tracer said, for each kernel.
+//! The tables in `docs/cow.md` and `docs/conformance.md`: what was true and what tracer said, for each kernel.
 //!
 //! The live tests tell the cells (`tests/live/src/cases.rs`). They are compared with the table, or written to it.
 
@@ -13,22 +13,29 @@ use anyhow::{Context as _, Result, bail};
 const BEGIN: &str = "<!-- cases: made by cargo xtask test --write-cases -->\n";
 const END: &str = "<!-- end of the cases -->\n";
 
+/// The first word of a table's lines, also of its head, and the file in `docs` that has it.
+pub(crate) const TABLES: [(&str, &str); 2] = [("case", "cow.md"), ("row", "conformance.md")];
+
 /// Major and minor number of a kernel's version.
 type Release = (u32, u32);
 
-/// What the tests told on one kernel: its cells by case.
+/// What the tests told on one kernel for one table: its cells by case.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Column {
+    pub(crate) word: &'static str,
     release: Release,
     cells: BTreeMap<String, String>,
 }
 
 impl Column {
-    /// From what the tests on the kernel of this version printed; `None` when they told of no case.
-    pub(crate) fn read(version: &str, printed: &str) -> Option<Self> {
-        let cells: BTreeMap<_, _> = printed.lines().filter_map(cell).collect();
-        let release = release(version)?;
-        (!cells.is_empty()).then_some(Self { release, cells })
+    /// From what the tests on the kernel of this version printed; none of a table of which they told nothing.
+    pub(crate) fn read(version: &str, printed: &str) -> Vec<Self> {
+        let Some(release) = release(version) else { return Vec::new() };
+        let columns = TABLES.map(|(word, _)| {
+            let cells = printed.lines().filter_map(|line| cell(word, line)).collect();
+            Self { word, release, cells }
+        });
+        columns.into_iter().filter(|column| !column.cells.is_empty()).collect()
     }
 }
 
@@ -39,20 +46,20 @@ fn release(version: &str) -> Option<Release> {
 }
 
 /// `case NAME | TRUTH | SEEN`, perhaps after the words with which a test begins.
-fn cell(line: &str) -> Option<(String, String)> {
+fn cell(word: &str, line: &str) -> Option<(String, String)> {
     let line = line.trim_end();
-    let name = match line.split_once("... case ") {
+    let told = match line.split_once(&format!("... {word} ")) {
         Some((_, rest)) => rest,
-        None => line.strip_prefix("case ")?,
+        None => line.strip_prefix(word)?.strip_prefix(' ')?,
     };
-    let (name, rest) = name.split_once(" | ")?;
+    let (name, rest) = told.split_once(" | ")?;
     let (truth, seen) = rest.split_once(" | ")?;
     let cell = if seen == "-" { format!("null: {truth}") } else { format!("{truth} / {seen}") };
     Some((name.to_owned(), cell))
 }
 
-/// Compares the columns with the table in the file, or writes them to it. `whole`: all tests ran.
-pub(crate) fn settle(file: &Path, columns: &[&Column], whole: bool, write: bool) -> Result<()> {
+/// Compares the columns of a table with the file, or writes them to it. `whole`: all tests ran.
+pub(crate) fn settle(word: &str, file: &Path, columns: &[&Column], whole: bool, write: bool) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let (before, table, after) = split(&text).with_context(|| file.display().to_string())?;
     let mut table = Table::parse(table)?;
@@ -60,7 +67,7 @@ pub(crate) fn settle(file: &Path, columns: &[&Column], whole: bool, write: bool)
         for column in columns {
             table.replace(column, whole);
         }
-        return Ok(fs::write(file, [before, &table.print(), after].concat())?);
+        return Ok(fs::write(file, [before, &table.print(word), after].concat())?);
     }
     let mut differences = Vec::new();
     for column in columns {
@@ -115,10 +122,11 @@ impl Table {
         Ok(table)
     }
 
-    fn print(&self) -> String {
+    /// As a text whose head begins with `word`.
+    fn print(&self, word: &str) -> String {
         let line = |name: &str, cells: Vec<&str>| format!("| {name} | {} |\n", cells.join(" | "));
         let names: Vec<_> = self.releases.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
-        let mut text = line("case", names.iter().map(String::as_str).collect());
+        let mut text = line(word, names.iter().map(String::as_str).collect());
         text.push_str(&format!("|-|{}\n", "-|".repeat(names.len())));
         for (name, cells) in &self.rows {
             let cell = |release| cells.get(release).map_or("", String::as_str);
@@ -165,7 +173,7 @@ mod tests {
         case j2 soft-dirty | not here | -\nignored\nin case | of | doubt\n";
 
     fn column(version: &str) -> Column {
-        Column::read(version, PRINTED).unwrap()
+        Column::read(version, PRINTED).swap_remove(0)
     }
 
     fn table() -> Table {
@@ -180,7 +188,18 @@ mod tests {
         let cells = column("6.18.44-fc").cells.into_iter().collect::<Vec<_>>();
         let want = [("a1 child writes", "new frames 64 / anon 64"), ("j2 soft-dirty", "null: not here")];
         assert_eq!(cells, want.map(|(name, cell)| (name.to_owned(), cell.to_owned())));
-        assert_eq!(Column::read("6.18.44", "test result: ok\n"), None);
+        assert_eq!(Column::read("6.18.44", "test result: ok\n"), []);
+    }
+
+    #[test]
+    fn each_table_has_lines_of_its_own() {
+        let printed =
+            "test life::fork ... row fork | 10 | 10\nok\ncase a1 | 64 | 64\nrow core | no file | -\n";
+        let [cases, rows] = Column::read("6.1.0", printed).try_into().unwrap();
+        assert_eq!((cases.word, cases.cells.len()), ("case", 1));
+        let cells = [("core", "null: no file"), ("fork", "10 / 10")];
+        assert_eq!(rows.word, "row");
+        assert!(rows.cells.into_iter().eq(cells.map(|(name, cell)| (name.to_owned(), cell.to_owned()))));
     }
 
     #[test]
@@ -193,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let text = table().print();
+        let text = table().print("case");
         assert!(
             text.starts_with("| case | 5.10 | 6.1 |\n|-|-|-|\n| a1 child writes | new frames 64 / anon 64 |")
         );

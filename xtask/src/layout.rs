@@ -37,9 +37,9 @@ impl Layout {
         self.root.join("tracer-ebpf")
     }
 
-    /// The text that holds the table of cases.
-    pub(crate) fn cases(&self) -> PathBuf {
-        self.root.join("docs/cow.md")
+    /// A text of the documentation.
+    pub(crate) fn doc(&self, name: &str) -> PathBuf {
+        self.root.join("docs").join(name)
     }
 
     /// Cargo's target folder for the eBPF crate.

@@ -71,6 +71,15 @@ pub(crate) fn redis(layout: &Layout) -> Result<PathBuf> {
     Ok(server)
 }
 
+/// stress-ng, for the comparison with its own counts.
+pub(crate) fn stress_ng() -> Result<PathBuf> {
+    const PROGRAM: &str = "stress-ng";
+    if find(PROGRAM).is_none() {
+        apt::install(&[PROGRAM], "the comparison with stress-ng's own counts")?;
+    }
+    find(PROGRAM).with_context(|| format!("{PROGRAM} is not on PATH"))
+}
+
 /// The clippy beside the compiler of the eBPF programs.
 pub(crate) fn clippy(toolchain: &Toolchain) -> Result<PathBuf> {
     let program = toolchain.cargo.with_file_name("cargo-clippy");

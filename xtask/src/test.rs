@@ -20,7 +20,7 @@ use crate::{
 
 /// The live tests on this kernel take seconds; this is for a hang.
 const LIVE_LIMIT: Duration = Duration::from_secs(900);
-/// The witnesses take 15 s, a minute when others work, too; this is for a hang.
+/// The witnesses take a minute, two when others work, too; this is for a hang.
 const WITNESS_LIMIT: Duration = Duration::from_secs(300);
 
 /// A finished part of the tests.
@@ -29,17 +29,17 @@ pub(crate) struct Stage {
     time: Duration,
     failure: Option<String>,
     /// The cases that its tests told.
-    cases: Option<Column>,
+    cases: Vec<Column>,
 }
 
 impl Stage {
     /// Ends the part that began at `start`.
     pub(crate) fn new(name: String, start: Instant, failure: Option<String>) -> Self {
-        Self { name, time: start.elapsed(), failure, cases: None }
+        Self { name, time: start.elapsed(), failure, cases: Vec::new() }
     }
 
     /// With the cases that its tests told.
-    pub(crate) fn with(self, cases: Option<Column>) -> Self {
+    pub(crate) fn with(self, cases: Vec<Column>) -> Self {
         Self { cases, ..self }
     }
 
@@ -57,7 +57,7 @@ pub(crate) fn all(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
     let live = host::build_with_live_tests(layout)?;
     let mut stages = vec![live_tests(layout, vms, &live), witnesses(layout)];
     stages.extend(boot(layout, vms, &live));
-    stages.extend(table_of_cases(layout, vms, &stages));
+    stages.extend(tables_of_cases(layout, vms, &stages));
     if find("cargo-nextest").is_some() {
         // nextest leaves out the examples in the documentation.
         stages.push(Stage::of("examples in the documentation", || {
@@ -88,7 +88,7 @@ pub(crate) fn vms_only(layout: &Layout, vms: &VmOptions) -> Result<ExitCode> {
         None => host::build_with_live_tests(layout)?,
     };
     let mut stages = boot(layout, vms, &init);
-    stages.extend(table_of_cases(layout, vms, &stages));
+    stages.extend(tables_of_cases(layout, vms, &stages));
     print_table(&stages);
     Ok(exit_code(&stages))
 }
@@ -104,7 +104,7 @@ fn boot(layout: &Layout, vms: &VmOptions, live: &Path) -> Vec<Stage> {
 }
 
 fn live_tests(layout: &Layout, vms: &VmOptions, live: &Path) -> Stage {
-    let mut cases = None;
+    let mut cases = Vec::new();
     let stage = as_root("tests on this kernel", || {
         let mut command = Command::new(live);
         command.arg("test").args(&vms.tests).env("TRACER_BIN", layout.tracer());
@@ -116,18 +116,23 @@ fn live_tests(layout: &Layout, vms: &VmOptions, live: &Path) -> Stage {
 }
 
 /// Compares or writes what the tests told of the cases. Nothing is written of a kernel whose tests failed.
-fn table_of_cases(layout: &Layout, vms: &VmOptions, stages: &[Stage]) -> Option<Stage> {
+fn tables_of_cases(layout: &Layout, vms: &VmOptions, stages: &[Stage]) -> Vec<Stage> {
     let wanted = |stage: &&Stage| stage.failure.is_none() || !vms.write_cases;
-    let columns: Vec<_> = stages.iter().filter(wanted).filter_map(|stage| stage.cases.as_ref()).collect();
+    let columns: Vec<_> = stages.iter().filter(wanted).flat_map(|stage| &stage.cases).collect();
     let whole = vms.tests.is_none();
-    let work = || cases::settle(&layout.cases(), &columns, whole, vms.write_cases);
-    (!columns.is_empty()).then(|| Stage::of("table of cases", work))
+    let stages = cases::TABLES.into_iter().filter_map(|(word, file)| {
+        let columns: Vec<_> = columns.iter().copied().filter(|column| column.word == word).collect();
+        let work = || cases::settle(word, &layout.doc(file), &columns, whole, vms.write_cases);
+        (!columns.is_empty()).then(|| Stage::of(&format!("table in docs/{file}"), work))
+    });
+    stages.collect()
 }
 
 fn witnesses(layout: &Layout) -> Stage {
     as_root("witnesses", || {
         let mut command = Command::new(host::build_with_witnesses(layout)?);
-        command.env("TRACER_BIN", layout.tracer()).env("REDIS_SERVER", setup::redis(layout)?);
+        command.env("TRACER_BIN", layout.tracer());
+        command.env("REDIS_SERVER", setup::redis(layout)?).env("STRESS_NG", setup::stress_ng()?);
         run_within(&mut command, WITNESS_LIMIT)
     })
 }

@@ -74,13 +74,13 @@ impl<'a> Bench<'a> {
         let mut name = format!("vm {}", kernel.name);
         let (failure, cases) = match self.boot(kernel, &mut name) {
             Ok(found) => found,
-            Err(error) => (Some(format!("{error:#}")), None),
+            Err(error) => (Some(format!("{error:#}")), Vec::new()),
         };
         Stage::new(name, start, failure).with(cases)
     }
 
     /// Adds the version to `name` once it is known. The answer is why the guest failed, and its cases.
-    fn boot(&self, kernel: Kernel, name: &mut String) -> Result<(Option<String>, Option<Column>)> {
+    fn boot(&self, kernel: Kernel, name: &mut String) -> Result<(Option<String>, Vec<Column>)> {
         let image = kernels::fetch(self.layout, kernel)?;
         *name = format!("{name} ({})", image.version);
         let initramfs = self.initramfs(kernel, &image.module)?;

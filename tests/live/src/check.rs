@@ -6,6 +6,7 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::{
+    cases,
     harness::Run,
     stream::{at, show},
 };
@@ -55,6 +56,18 @@ impl<'a> Check<'a> {
     /// Two values must be the same.
     pub(crate) fn same<T: PartialEq + Debug>(&mut self, what: impl Display, have: T, want: T) {
         self.that(have == want, format!("{what}: have {have:?}, want {want:?}"));
+    }
+
+    /// Two values must be the same, and a row of docs/conformance.md shows both.
+    pub(crate) fn row(&mut self, row: &str, have: impl Into<Value>, want: impl Into<Value>) {
+        let (have, want) = (have.into(), want.into());
+        cases::row(row, &want, &have);
+        self.same(row, have, want);
+    }
+
+    /// How many faults were found so far.
+    pub(crate) fn faults(&self) -> usize {
+        self.errors.len()
     }
 
     /// A field of a line must have a value.

@@ -1,7 +1,7 @@
-//! Compares what tracer tells with counters that others wrote: Redis's and the kernel's own.
+//! Compares what tracer tells with counters that others wrote: those of Redis and stress-ng, and the kernel's own.
 //!
-//! `tracer-witness [redis | faults | lives | reuses]` runs one or all comparisons and prints a table of them;
-//! TRACER_BIN names the tracer and REDIS_SERVER the Redis. `README.md` beside `src` says what is compared and why it must agree.
+//! `tracer-witness [redis | faults | lives | reuses | stressors]` runs one or all comparisons and prints a table of them;
+//! TRACER_BIN names the tracer, REDIS_SERVER the Redis and STRESS_NG the stress-ng. `README.md` beside `src` says what is compared and why it must agree.
 
 mod acct;
 mod faults;
@@ -13,6 +13,7 @@ mod redis;
 mod report;
 mod resp;
 mod reuses;
+mod stressors;
 mod trace;
 
 use std::{
@@ -56,6 +57,7 @@ fn witnesses(only: Option<&str>) -> Result<ExitCode> {
         ("faults", faults::witness),
         ("lives", lives::witness),
         ("reuses", reuses::witness),
+        ("stressors", stressors::witness),
     ] {
         if only.is_some_and(|only| only != name) {
             continue;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 const POLL: Duration = Duration::from_millis(10);
@@ -59,6 +59,11 @@ impl Drop for Folder {
     }
 }
 
+/// The tracer that is heard.
+fn tracer() -> Result<Command> {
+    Ok(Command::new(env::var_os("TRACER_BIN").context("TRACER_BIN does not name a tracer")?))
+}
+
 /// A tracer that runs, with its files in a folder.
 pub(crate) struct Trace {
     child: Child,
@@ -69,10 +74,9 @@ pub(crate) struct Trace {
 impl Trace {
     /// Traces `command` and its descendants; without one, the whole machine.
     pub(crate) fn start<'a>(folder: &Path, command: impl IntoIterator<Item = &'a OsStr>) -> Result<Self> {
-        let tracer = env::var_os("TRACER_BIN").context("TRACER_BIN does not name a tracer")?;
         let (output, errors) = (folder.join("lines"), folder.join("errors"));
         let mut words = command.into_iter().peekable();
-        let mut tracer = Command::new(tracer);
+        let mut tracer = tracer()?;
         tracer.arg("run").arg("--output").arg(&output);
         if words.peek().is_some() {
             tracer.arg("--").args(words);
@@ -135,8 +139,22 @@ impl Trace {
         if !status.success() {
             bail!("tracer ended with {status}: {}", self.complaint());
         }
+        self.prove()?;
         let text = fs::read_to_string(&self.output)?;
         text.lines().map(|line| serde_json::from_str(line).context("a line of tracer")).collect()
+    }
+
+    /// Its lines must prove that they are all there and agree with each other.
+    fn prove(&self) -> Result<()> {
+        let verified = tracer()?.arg("verify").arg(&self.output).output().context("starting tracer")?;
+        let said = [verified.stdout, verified.stderr].concat();
+        ensure!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    /// The file with what it and its command say on stderr.
+    pub(crate) fn said(&self) -> PathBuf {
+        self.errors.clone()
     }
 
     fn complaint(&self) -> String {

@@ -54,7 +54,7 @@ fn cgroup() -> Outcome {
     let children = children(&live, "facts-1")?;
     let run = stop(live)?;
     let mut check = Check::new(&run);
-    exactly(&mut check, &run, children.into_iter().chain([pid]));
+    exactly(&mut check, &run, "--cgroup", children.into_iter().chain([pid]));
     let group_id = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&group.0)?);
     for line in run.stream.of("timeline") {
         check.same("cgroup_id", number(line, "/tracer/cgroup_id"), group_id as i64);

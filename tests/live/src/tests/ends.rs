@@ -6,10 +6,11 @@ use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
 use super::{
-    tree::{processes, reaper, test},
+    tree::{code, count, each, processes, reaper, signal, take, test},
     trial,
 };
 use crate::{
+    cases,
     check::{Check, Outcome},
     harness::Plan,
     machine,
@@ -19,59 +20,91 @@ use crate::{
 /// All of them.
 pub(super) fn all() -> Vec<Trial> {
     vec![
-        trial("end::signals", || test(Plan::workload("signals")?, |_, _| ())),
-        trial("end::leader_first", || test(Plan::workload("leader-first")?.arg("0").arg("0"), |_, _| ())),
-        trial("end::leader_first_with_codes", || {
-            test(Plan::workload("leader-first")?.arg("5").arg("6"), |_, _| ())
+        trial("end::signals", signals),
+        trial("end::leader_first", || leader_first("0", "0")),
+        trial("end::leader_first_with_codes", || leader_first("5", "6")),
+        trial("end::orphan", || test("reap: orphan", Plan::workload("orphan")?, |_, _| ())),
+        trial("end::daemon", || test("reap: daemon", Plan::workload("daemon")?, |_, _| ())),
+        trial("end::abandoned_zombie", || {
+            test("reap: zombie of an orphan", Plan::workload("abandoned")?, |_, _| ())
         }),
-        trial("end::orphan", || test(Plan::workload("orphan")?, |_, _| ())),
-        trial("end::daemon", || test(Plan::workload("daemon")?, |_, _| ())),
-        trial("end::abandoned_zombie", || test(Plan::workload("abandoned")?, |_, _| ())),
-        trial("end::zombie", || test(Plan::workload("zombie")?.arg("300"), |_, _| ())),
+        trial("end::zombie", || test("reap: after 300 ms", Plan::workload("zombie")?.arg("300"), |_, _| ())),
         trial("end::late_reap", late_reap),
-        trial("end::ignored_sigchld", || test(Plan::workload("auto-reap")?, |_, _| ())),
-        trial("end::no_wait_wanted", || test(Plan::workload("no-wait")?, |_, _| ())),
-        trial("end::adopted_by_who_ignores", || test(Plan::workload("ignorer")?, |_, _| ())),
+        trial("end::ignored_sigchld", || auto("reap: SIGCHLD is ignored", "auto-reap")),
+        trial("end::no_wait_wanted", || auto("reap: SA_NOCLDWAIT, then without", "no-wait")),
+        trial("end::adopted_by_who_ignores", || auto("reap: adopted by who ignores SIGCHLD", "ignorer")),
         trial("end::of_a_sibling", of_a_sibling),
         Trial::ignorable_test("end::reaped_by_flag", reaped_by_flag),
         trial("end::auto_with_base_hooks", auto_with_base_hooks),
         trial("end::zombies_by_parent", zombies_by_parent),
-        trial("end::core", core).with_ignored_flag(!makes_core_files()),
+        Trial::ignorable_test("end::core", core),
     ]
 }
 
 /// Who forked it is not its parent.
 fn of_a_sibling() -> Outcome {
-    test(Plan::workload("sibling")?, |check, run| {
-        let fact = &processes(run)[1];
-        let line = check.timeline(number(fact, "/pid")).unwrap_or(&Value::Null);
-        check.field(line, "/tracer/exit/parent_pid", at(fact, "/exit_parent").clone());
+    const ROW: &str = "birth: CLONE_PARENT";
+    test(ROW, Plan::workload("sibling")?, |check, run| {
+        let same = count(check, run, |check, line, fact| {
+            let parent = if at(fact, "/exit_parent").is_null() { "/parent" } else { "/exit_parent" };
+            check.field(line, "/tracer/exit/parent_pid", at(fact, parent).clone());
+        });
+        check.row(&format!("{ROW}: parent at the end"), same, processes(run).len());
     })
 }
 
 /// The flag is known from 7.1 on.
 fn reaped_by_flag() -> Result<Completion, Failed> {
-    let is_known = machine::release()? >= (7, 1);
-    test(Plan::workload("reaped-by-flag")?, |check, run| {
-        check.same("processes", processes(run).len(), usize::from(is_known));
-    })?;
-    Ok(if is_known {
-        Completion::Completed
-    } else {
-        Completion::ignored_with("no CLONE_AUTOREAP before 7.1")
+    const ROW: &str = "reap: CLONE_AUTOREAP";
+    if machine::release()? < (7, 1) {
+        const WHY: &str = "no CLONE_AUTOREAP before 7.1";
+        for part in ["processes", "by the kernel"] {
+            cases::no_row(&format!("{ROW}: {part}"), WHY);
+        }
+        return Ok(Completion::ignored_with(WHY));
+    }
+    auto(ROW, "reaped-by-flag")?;
+    Ok(Completion::Completed)
+}
+
+fn signals() -> Outcome {
+    test("end: by a signal", Plan::workload("signals")?, |check, run| {
+        each(check, run, "end: by a signal: signals", signal, take("/tracer/exit/signal"));
+    })
+}
+
+fn leader_first(first: &str, last: &str) -> Outcome {
+    let row = format!("end: exit({first}) of the first thread, then exit({last}) of another");
+    test(&row, Plan::workload("leader-first")?.arg(first).arg(last), |check, run| {
+        each(check, run, &format!("{row}: exit code"), code, take("/process/exit_code"));
+        each(check, run, &format!("{row}: via"), take("/via"), take("/tracer/exit/via"));
+    })
+}
+
+/// A process that reaped it is known, or that none did, or neither.
+fn auto(row: &str, workload: &str) -> Outcome {
+    test(row, Plan::workload(workload)?, |check, run| {
+        let truth = |fact: &Value| match at(fact, "/reaper").as_str() {
+            Some("auto") => true.into(),
+            Some(_) => Value::Null,
+            None => false.into(),
+        };
+        each(check, run, &format!("{row}: by the kernel"), truth, take("/tracer/reap/auto"));
     })
 }
 
 /// Who reaped is also known without the wait calls.
 fn auto_with_base_hooks() -> Outcome {
-    for name in ["no-wait", "ignorer", "orphan", "abandoned"] {
+    const WORKLOADS: [&str; 4] = ["no-wait", "ignorer", "orphan", "abandoned"];
+    let (mut same, mut all) = (0, 0);
+    for name in WORKLOADS {
         let run = Plan::workload(name)?.option("--hooks").option("base").run()?;
         let mut check = Check::new(&run);
         check.that(!processes(&run).is_empty(), format!("{name}: no processes"));
-        for fact in processes(&run) {
-            if let Some(line) = check.timeline(number(fact, "/pid")) {
-                reaper(&mut check, line, fact);
-            }
+        same += count(&mut check, &run, reaper);
+        all += processes(&run).len();
+        if name == WORKLOADS[3] {
+            check.row("reap: with --hooks base: processes", same, all);
         }
         check.done()?;
     }
@@ -102,7 +135,8 @@ fn zombies_by_parent() -> Outcome {
         before = age;
     }
     let bye = run.stream.lines.last().unwrap_or(&Value::Null);
-    check.field(bye, "/tracer/unreaped/0/count", 3);
+    let zombies = at(values, "/zombies").as_array().map_or(0, Vec::len);
+    check.row("reap: zombies left by a parent: number", at(bye, "/tracer/unreaped/0/count").clone(), zombies);
     check.done()
 }
 
@@ -113,7 +147,13 @@ fn makes_core_files() -> bool {
 }
 
 /// The file is there, wait says so, and so does the timeline.
-fn core() -> Outcome {
+fn core() -> Result<Completion, Failed> {
+    const ROW: &str = "end: with a core file: dumped";
+    if !makes_core_files() {
+        let why = "this machine makes no core files";
+        cases::no_row(ROW, why);
+        return Ok(Completion::ignored_with(why));
+    }
     let plan = Plan::workload("core")?;
     let place = plan.dir.file("cores");
     fs::create_dir(&place)?;
@@ -124,20 +164,22 @@ fn core() -> Outcome {
     check.that(libc::WCOREDUMP(status), format!("no core was dumped: {status:#x}"));
     check.same("core files", fs::read_dir(&place)?.count(), 1);
     if let Some(line) = check.timeline(number(fact, "/pid")) {
-        check.field(line, "/tracer/exit/core_dumped", true);
+        check.row(ROW, at(line, "/tracer/exit/core_dumped").clone(), libc::WCOREDUMP(status));
         check.field(line, "/tracer/exit/signal", "SIGABRT");
         check.field(line, "/tracer/exit/via", "signal");
     }
-    check.done()
+    check.done()?;
+    Ok(Completion::Completed)
 }
 
 /// The timeline does not wait for the reap, which is told in a record of its own.
 fn late_reap() -> Outcome {
-    test(Plan::workload("zombie")?.arg("1500"), |check, run| {
+    const ROW: &str = "reap: after 1500 ms";
+    test(ROW, Plan::workload("zombie")?.arg("1500"), |check, run| {
         let fact = &processes(run)[0];
         let reaps: Vec<_> =
             run.stream.of("reap").filter(|line| at(line, "/process/pid") == at(fact, "/pid")).collect();
-        check.same("reap records", reaps.len(), 1);
+        check.row(&format!("{ROW}: records of the reap"), reaps.len(), processes(run).len());
         for line in reaps {
             check.field(line, "/tracer/reap/by_pid", at(fact, "/reaper").clone());
             let zombie = number(line, "/tracer/reap/zombie_ns") / 1_000_000;

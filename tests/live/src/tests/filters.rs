@@ -36,12 +36,15 @@ pub(super) fn children(live: &Live, name: &str) -> Result<Vec<i64>, Failed> {
     Ok(processes.iter().map(|process| number(process, "/pid")).collect())
 }
 
-/// Exactly these processes have a timeline, each one.
-pub(super) fn exactly(check: &mut Check<'_>, run: &Run, want: impl IntoIterator<Item = i64>) {
+/// Exactly these processes have a timeline, each one. The row tells which part of the timelines is of them.
+pub(super) fn exactly(check: &mut Check<'_>, run: &Run, filter: &str, want: impl IntoIterator<Item = i64>) {
     let mut have: Vec<_> = run.stream.of("timeline").map(|line| number(line, "/process/pid")).collect();
     let mut want: Vec<_> = want.into_iter().collect();
     have.sort_unstable();
     want.sort_unstable();
+    let wanted = have.iter().filter(|pid| want.contains(pid)).count();
+    let (seen, truth) = (format!("{wanted} of {}", have.len()), format!("{0} of {0}", want.len()));
+    check.row(&format!("filter: {filter}: timelines"), seen, truth);
     check.same("processes with a timeline", have, want);
 }
 
@@ -71,12 +74,15 @@ fn everybody() -> Outcome {
         check.field(line, "/process/exit_code", 0);
         check.field(line, "/tracer/reap/by_pid", std::process::id());
     }
-    for (code, pid) in children.into_iter().enumerate() {
+    let all = children.len();
+    let mut codes = Vec::new();
+    for pid in children {
         if let Some(line) = check.timeline(pid) {
             check.field(line, "/tracer/complete", true);
-            check.field(line, "/process/exit_code", code);
+            codes.push(at(line, "/process/exit_code").clone());
         }
     }
+    check.row("filter: none: exit codes of children", codes, (0..all).collect::<Vec<_>>());
     check.done()
 }
 
@@ -95,7 +101,7 @@ fn pid() -> Outcome {
     let run = live.end()?;
     let mut check = Check::new(&run);
     check.same("exit code", run.code, Some(0));
-    exactly(&mut check, &run, children.into_iter().chain([pid]));
+    exactly(&mut check, &run, "--pid", children.into_iter().chain([pid]));
     check.done()
 }
 
@@ -114,7 +120,7 @@ fn comm(pattern: &str) -> Outcome {
     }
     let run = stop(live)?;
     let mut check = Check::new(&run);
-    exactly(&mut check, &run, want);
+    exactly(&mut check, &run, &format!("--comm {pattern}"), want);
     check.done()
 }
 
@@ -131,7 +137,7 @@ fn uid() -> Outcome {
     let children = children(&live, "facts-1")?;
     let run = stop(live)?;
     let mut check = Check::new(&run);
-    exactly(&mut check, &run, children);
+    exactly(&mut check, &run, "--uid", children);
     for line in run.stream.of("timeline") {
         check.field(line, "/user/id", UID.to_string());
     }

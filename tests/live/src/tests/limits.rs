@@ -3,14 +3,15 @@
 use std::{fs, path::PathBuf};
 
 use libtest_mimic::{Completion, Failed, Trial};
-use serde_json::Value;
+use serde_json::json;
 
 use super::{
     place::cgroup_mount,
-    tree::{processes, test},
+    tree::{each, take, test},
     trial,
 };
 use crate::{
+    cases,
     check::{Check, Outcome},
     harness::Plan,
     stream::{at, number},
@@ -30,23 +31,24 @@ pub(super) fn all() -> Vec<Trial> {
 const MOST: i64 = 3;
 
 fn of_a_user() -> Outcome {
-    refused(Plan::workload("refused-by-user")?.arg(MOST.to_string()), "rlimit_nproc")
+    let plan = Plan::workload("refused-by-user")?.arg(MOST.to_string());
+    refused("fork: refused by the limit of a user", plan, "rlimit_nproc")
 }
 
 /// Runs a workload whose forks are refused in the end.
-fn refused(plan: Plan, name: &str) -> Outcome {
+fn refused(row: &str, plan: Plan, name: &str) -> Outcome {
     let run = plan.option("--events").run()?;
     let mut check = Check::new(&run);
     check.same("exit code", run.code, Some(0));
     check.same("children", number(&run.facts, "/values/children"), MOST - 1);
-    let steps: Vec<_> = run.stream.of("fork_failed").collect();
-    check.same("refused forks", steps.len(), 1);
-    for step in steps {
-        check.field(step, "/process/pid", at(&run.facts, "/values/forker").clone());
-        check.field(step, "/tracer/fork_failed/errno", libc::EAGAIN);
-        check.field(step, "/tracer/fork_failed/limit/name", name);
-        check.field(step, "/tracer/fork_failed/limit/value", MOST);
-    }
+    let forker = at(&run.facts, "/values/forker");
+    let take = |step| {
+        ["errno", "limit/name", "limit/value"]
+            .map(|field| at(step, &format!("/tracer/fork_failed/{field}")).clone())
+    };
+    let steps = run.stream.of("fork_failed").filter(|step| at(step, "/process/pid") == forker);
+    let seen: Vec<_> = steps.flat_map(take).collect();
+    check.row(&format!("{row}: errno, limit"), seen, json!([libc::EAGAIN, name, MOST]));
     check.done()
 }
 
@@ -80,37 +82,40 @@ impl Drop for Group {
 }
 
 fn of_a_cgroup() -> Result<Completion, Failed> {
+    const ROW: &str = "fork: refused by the limit of a cgroup";
     let plan = Plan::workload("refused-by-cgroup")?;
     let name =
         plan.dir.path().file_name().ok_or("a directory without a name")?.to_string_lossy().into_owned();
     let Some(group) = Group::new(&name)? else {
-        return Ok(Completion::ignored_with("no pids controller"));
+        const WHY: &str = "no pids controller";
+        cases::no_row(&format!("{ROW}: errno, limit"), WHY);
+        return Ok(Completion::ignored_with(WHY));
     };
-    refused(plan.arg(&group.0).arg(MOST.to_string()), "pids_max")?;
+    refused(ROW, plan.arg(&group.0).arg(MOST.to_string()), "pids_max")?;
     Ok(Completion::Completed)
 }
 
 fn secure() -> Outcome {
     let plan = Plan::workload("exec-secure")?;
     let program = plan.dir.link_self("true")?;
-    test(plan.arg(program), |check, run| {
-        for fact in processes(run) {
-            let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
-            check.field(line, "/tracer/exec/secure", at(fact, "/secure").clone());
-            check.field(line, "/user/id", at(fact, "/uid").clone());
-        }
+    const ROW: &str = "exec: set-user-ID, and not";
+    test(ROW, plan.arg(program), |check, run| {
+        each(check, run, &format!("{ROW}: secure"), take("/secure"), take("/tracer/exec/secure"));
+        each(check, run, &format!("{ROW}: user"), take("/uid"), take("/user/id"));
     })
 }
 
 fn killed_by_exec() -> Outcome {
     // From the first thread; and from another one, which ends the first.
-    for (name, count) in [("exec-kills", 5), ("exec-thread", 1)] {
+    for (row, name, count) in
+        [("exec: with five more threads", "exec-kills", 5), ("exec: by a second thread", "exec-thread", 1)]
+    {
         let plan = Plan::workload(name)?;
         let program = plan.dir.link_self("true")?;
         let plan = plan.arg(program).arg(count.to_string());
-        test(plan, |check, run| {
-            let line = check.timeline(number(&processes(run)[0], "/pid")).unwrap_or(&Value::Null);
-            check.field(line, "/tracer/exec/threads_killed", count);
+        test(row, plan, |check, run| {
+            let killed = take("/tracer/exec/threads_killed");
+            each(check, run, &format!("{row}: threads killed"), |_| count.into(), killed);
         })?;
     }
     Ok(())

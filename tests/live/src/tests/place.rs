@@ -6,10 +6,11 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use super::{
-    tree::{processes, test},
+    tree::{count, each, processes, take, test},
     trial,
 };
 use crate::{
+    cases,
     check::Outcome,
     harness::Plan,
     stream::{at, number},
@@ -28,10 +29,17 @@ pub(super) fn all() -> Vec<Trial> {
 }
 
 fn of_each() -> Outcome {
-    test(Plan::workload("place")?, |check, run| {
+    const ROW: &str = "place: sessions, groups, terminal, namespaces";
+    test(ROW, Plan::workload("place")?, |check, run| {
         let first = at(run.stream.of("hello").next().unwrap_or(&Value::Null), "/tracer/namespaces");
-        for fact in processes(run) {
-            let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
+        let own = |fact: &Value| {
+            let mut own = at(fact, "/namespaces").clone();
+            if let (Some(own), Some(first)) = (own.as_object_mut(), first.as_object()) {
+                own.retain(|name, inode| first.get(name) != Some(inode) && inode != 0);
+            }
+            own
+        };
+        let same = count(check, run, |check, line, fact| {
             for (own, leader) in
                 [("/session", "/process/session_leader"), ("/group", "/process/group_leader")]
             {
@@ -42,20 +50,22 @@ fn of_each() -> Outcome {
                 }
             }
             check.field(line, "/process/tty", at(fact, "/tty").clone());
-            let mut own = at(fact, "/namespaces").clone();
-            if let (Some(own), Some(first)) = (own.as_object_mut(), first.as_object()) {
-                own.retain(|name, inode| first.get(name) != Some(inode) && inode != 0);
-            }
-            check.field(line, "/tracer/namespaces", own);
-        }
-        // Five kinds by unshare, two by clone.
-        let others = |fact: &Value| {
-            let line =
-                run.stream.timelines().into_iter().find(|line| at(line, "/process/pid") == at(fact, "/pid"));
-            line.and_then(|line| at(line, "/tracer/namespaces").as_object()).map_or(0, serde_json::Map::len)
+            check.field(line, "/tracer/namespaces", own(fact));
+        });
+        check.row("place: sessions, groups, terminals: processes", same, processes(run).len());
+        let names = |own: &Value| {
+            let names = own.as_object().into_iter().flat_map(serde_json::Map::keys);
+            let mut names: Vec<_> = names.map(String::as_str).collect();
+            names.sort_unstable();
+            if names.is_empty() { "none".to_owned() } else { names.join(" and ") }
         };
-        let counts: Vec<_> = processes(run).iter().map(others).collect();
-        check.same("namespaces that differ", counts, vec![0, 0, 0, 0, 5, 2]);
+        let kinds: Vec<_> = processes(run).iter().map(|fact| names(&own(fact))).collect();
+        let none = "none";
+        // By unshare, and by clone.
+        let want = vec![none, none, none, none, "cgroup and ipc and mnt and net and uts", "pid and user"];
+        check.same("namespaces that differ", kinds.iter().map(String::as_str).collect(), want);
+        let seen = |line: &Value| names(at(line, "/tracer/namespaces")).into();
+        each(check, run, "place: namespaces of their own", |fact| names(&own(fact)).into(), seen);
     })
 }
 
@@ -77,26 +87,33 @@ fn short_lived_cgroups() -> Outcome {
     for name in &names {
         plan = plan.arg(mount.join(name));
     }
-    test(plan, |check, run| {
-        for ((fact, name), container) in processes(run).iter().zip(&names).zip([Value::Null, id.into()]) {
-            let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
+    const ROW: &str = "place: cgroups that are gone";
+    test(ROW, plan, |check, run| {
+        let mut places = names.iter().zip([Value::Null, id.into()]);
+        let same = count(check, run, |check, line, fact| {
+            let Some((name, container)) = places.next() else { return check.fail("one process too many") };
             check.field(line, "/tracer/cgroup_id", at(fact, "/cgroup_id").clone());
             check.field(line, "/tracer/cgroup_path", format!("/{name}"));
             check.field(line, "/container/id", container);
-        }
+        });
+        check.row(&format!("{ROW}: with their path and container"), same, processes(run).len());
     })
 }
 
 fn cost_of_a_fork() -> Outcome {
     const MIB: i64 = 1 << 20;
-    test(Plan::workload("fork-cost")?.option("--events"), |check, run| {
+    const ROW: &str = "memory: fork of 128 MiB";
+    test(ROW, Plan::workload("fork-cost")?.option("--events"), |check, run| {
         let fact = processes(run).first().unwrap_or(&Value::Null);
         let pid = number(fact, "/pid");
         let step = run.stream.of("fork").find(|line| number(line, "/process/pid") == pid);
+        let (mut mappings, mut times, mut near) = (0, 0, 0);
         for line in [check.timeline(pid), step].into_iter().flatten() {
             check.field(line, "/tracer/fork/vmas", at(fact, "/vmas").clone());
+            mappings += i32::from(at(line, "/tracer/fork/vmas") == at(fact, "/vmas"));
             let (took, most) = (number(line, "/tracer/fork/duration_ns"), number(fact, "/took_ns"));
             check.that((1..=most).contains(&took), format!("duration_ns is {took}, at most {most}"));
+            times += i32::from((1..=most).contains(&took));
             let mapped: i64 = ["anon", "file", "shmem"]
                 .iter()
                 .map(|kind| number(line, &format!("/tracer/fork/shared_{kind}_bytes")))
@@ -107,46 +124,54 @@ fn cost_of_a_fork() -> Outcome {
             let (tables, seen) =
                 (number(line, "/tracer/fork/pgtable_bytes"), number(fact, "/tables_kib") * 1024);
             // What the child touched until it looked may have needed one more.
-            check.that(
-                (tables - seen).abs() * 20 <= seen,
-                format!("{tables} bytes of page tables, not {seen}"),
-            );
+            let is_near = (tables - seen).abs() * 20 <= seen;
+            check.that(is_near, format!("{tables} bytes of page tables, not {seen}"));
+            near += i32::from(is_near);
         }
         check.that(step.is_some(), "no fork record");
+        // The timeline and the record of the fork.
+        for (what, count) in [
+            ("with the mappings that the child counts", mappings),
+            ("with a time within that of the caller", times),
+            ("with page tables within 5 % of the kernel's VmPTE", near),
+        ] {
+            check.row(&format!("{ROW}: records {what}"), count, 2);
+        }
     })
 }
 
 fn end_of_a_vfork() -> Outcome {
     let plan = Plan::workload("kinds")?;
     let program = plan.dir.link_self("true")?;
-    test(plan.arg(program), |check, run| {
-        for fact in processes(run) {
-            let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
-            let by = match (at(line, "/tracer/fork/shares_mm") == true, number(fact, "/execs")) {
-                (false, _) => Value::Null,
-                (true, 0) => "exit".into(),
-                (true, _) => "exec".into(),
-            };
-            check.field(line, "/tracer/fork/released_by", by);
-        }
+    test("birth: each kind, once more", plan.arg(program), |check, run| {
+        let by = |fact: &Value| match (at(fact, "/kind").as_str(), number(fact, "/execs")) {
+            (Some("vfork" | "posix_spawn"), 0) => "exit".into(),
+            (Some("vfork" | "posix_spawn"), _) => "exec".into(),
+            _ => Value::Null,
+        };
+        each(check, run, "birth: each kind: its parent goes on at", by, take("/tracer/fork/released_by"));
     })
 }
 
 fn files() -> Outcome {
     let plan = Plan::workload("exec-files")?;
     let program = plan.dir.link_self("true")?;
-    test(plan.arg(program), |check, run| {
+    const ROW: &str = "exec: symbolic link, memfd, deleted file";
+    test(ROW, plan.arg(program), |check, run| {
         check.same("processes", processes(run).len(), 3);
-        for fact in processes(run) {
-            let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
+        each(check, run, &format!("{ROW}: kind"), take("/file/kind"), take("/tracer/exec/file/kind"));
+        let same = count(check, run, |check, line, fact| {
             check.field(line, "/tracer/exec/file", at(fact, "/file").clone());
-        }
+        });
+        check.row(&format!("{ROW}: with name, device, inode"), same, processes(run).len());
     })
 }
 
 fn new_parent() -> Outcome {
     for (name, role) in [("orphan", "subreaper"), ("daemon", "init")] {
-        test(Plan::workload(name)?.option("--events"), |check, run| {
+        let row = format!("reap: {name}, with --events");
+        test(&row, Plan::workload(name)?.option("--events"), |check, run| {
+            let row = format!("reap: {name}: role of its new parent");
             let steps: Vec<_> = run.stream.of("reparent").collect();
             check.same("reparent records", steps.len(), 1);
             for step in steps {
@@ -164,11 +189,12 @@ fn new_parent() -> Outcome {
                 }
                 // On this machine another process may stand for the first one.
                 let is_known = role == "subreaper" || to == 1;
-                check.field(
-                    step,
-                    "/tracer/reparent/to_role",
-                    if is_known { role.into() } else { Value::Null },
-                );
+                if is_known {
+                    check.row(&row, at(step, "/tracer/reparent/to_role").clone(), role);
+                } else {
+                    check.field(step, "/tracer/reparent/to_role", Value::Null);
+                    cases::no_row(&row, "here another process stands for the first one");
+                }
             }
         })?;
     }

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use super::{
-    tree::{processes, test},
+    tree::{count, processes, test},
     trial,
 };
 use crate::{
@@ -26,8 +26,8 @@ fn plan() -> Result<Plan, std::io::Error> {
 }
 
 fn as_wait4_says() -> Outcome {
-    test(plan()?.option("--events"), |check, run| {
-        compare(check, run);
+    test("usage: seven ways to burn time", plan()?.option("--events"), |check, run| {
+        compare(check, run, "usage: as wait4 tells it: processes");
         at_the_end(check, run);
     })
 }
@@ -36,14 +36,13 @@ fn with_base_hooks() -> Outcome {
     let run = plan()?.option("--hooks").option("base").run()?;
     let mut check = Check::new(&run);
     check.same("processes", processes(&run).len(), 7);
-    compare(&mut check, &run);
+    compare(&mut check, &run, "usage: as wait4 tells it, with --hooks base: processes");
     check.done()
 }
 
 /// The timelines say what wait4 said, in its units: it cuts both times to microseconds.
-fn compare<'a>(check: &mut Check<'a>, run: &'a Run) {
-    for fact in processes(run) {
-        let Some(line) = check.timeline(number(fact, "/pid")) else { continue };
+fn compare<'a>(check: &mut Check<'a>, run: &'a Run, row: &str) {
+    let same = count(check, run, |check, line, fact| {
         let usage = at(line, "/tracer/usage");
         check.field(line, "/tracer/usage/final", true);
         let [user, system, cpu] = ["/user_ns", "/system_ns", "/cpu_ns"].map(|of| number(usage, of));
@@ -53,7 +52,8 @@ fn compare<'a>(check: &mut Check<'a>, run: &'a Run) {
         check.same("user and system time, and their sum", user + system, cpu);
         let burnt = number(fact, "/burnt_ms") * 1_000_000;
         check.that(burnt >= BURN_MS as i64 && cpu >= burnt, format!("{cpu} ns of {burnt} that were burnt"));
-    }
+    });
+    check.row(row, same, processes(run).len());
 }
 
 /// At the end of the last thread all memory is known, and all time but the last few ticks.

@@ -1,6 +1,9 @@
 //! Workloads of death: how a process ends, and who reaps it when.
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    time::{Duration, Instant},
+};
 
 use super::{
     board::Board,
@@ -120,13 +123,18 @@ fn orphan(facts: &mut Facts) {
 
 /// A daemon that the machine's first process, or who stands for it, adopts; it may reap it late.
 fn daemon(facts: &mut Facts) {
+    // Less than the second after which a timeline no longer waits for the reap.
+    const SOON: Duration = Duration::from_millis(800);
+    let start = Instant::now();
     let (pid, adopter) = make_daemon(facts);
     let gone = (0..60).any(|_| {
         sys::pause_ms(10);
         // SAFETY: signal 0 only asks whether the process is there, be it a zombie.
         unsafe { libc::kill(pid, 0) != 0 }
     });
-    if gone {
+    if gone && start.elapsed() > SOON {
+        facts.amend("reaper", "late");
+    } else if gone {
         facts.amend("reaper", adopter);
         // The kernel tells of the reap a little later.
         sys::pause_ms(200);

@@ -2,20 +2,23 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    io,
     os::unix::ffi::OsStrExt,
     path::Path,
 };
 
 use super::{
+    board::Board,
     facts::{Facts, Process},
     number,
-    sys::{self, Args, text},
+    sys::{self, Args, must, text},
 };
 
 /// Runs `name` if it is one of these.
 pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     match name {
         "fork" => fork(number(args, 0), facts),
+        "fork-fail" => fork_fail(facts),
         "kinds" => kinds(&args[0], facts),
         "chain" => chain(args, facts),
         "exec-fail" => exec_after(args, facts),
@@ -60,6 +63,32 @@ fn fork(count: i32, facts: &mut Facts) {
     }
 }
 
+/// A child of which each fork fails: its user may have one process, and a shared table of handlers needs shared memory.
+fn fork_fail(facts: &mut Facts) {
+    const UID: libc::uid_t = 54_322;
+    const CALLS: [(i64, i32); 3] =
+        [(libc::SYS_fork, 0), (libc::SYS_clone, 0), (libc::SYS_clone, libc::CLONE_SIGHAND)];
+    let board = Board::new();
+    let pid = sys::fork(|| {
+        let most = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        // SAFETY: plain data and numbers.
+        unsafe {
+            must("setrlimit", libc::setrlimit(libc::RLIMIT_NPROC, &raw const most));
+            must("setresuid", libc::setresuid(UID, UID, UID));
+        }
+        for (slot, (call, flags)) in CALLS.into_iter().enumerate() {
+            // SAFETY: it makes no process; should it, both have a copy of the memory and end.
+            let result = unsafe { libc::syscall(call, flags | libc::SIGCHLD, 0, 0, 0, 0) };
+            assert_eq!(result, -1, "a fork that should fail");
+            board.set(slot, io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        0
+    });
+    let process =
+        Process::new("fork", pid, sys::wait(pid)).with("calls", CALLS.map(|(call, _)| call).to_vec());
+    facts.push(process.with("errors", [0, 1, 2].map(|slot| board.get(slot)).to_vec()));
+}
+
 /// One child by each way there is to make one.
 fn kinds(program: &OsString, facts: &mut Facts) {
     let path = text(program);
@@ -94,9 +123,10 @@ fn chain(programs: &[OsString], facts: &mut Facts) {
 /// A child that tries to execute each of the programs until it succeeds with the last.
 fn exec_after(programs: &[OsString], facts: &mut Facts) {
     let tries: Vec<_> = programs.iter().map(|program| (text(program), Args::new([program]))).collect();
+    let board = Board::new();
     let pid = sys::fork(|| {
-        for (path, args) in &tries {
-            sys::exec(path, args);
+        for (slot, (path, args)) in tries.iter().enumerate() {
+            board.set(slot, sys::exec(path, args));
         }
         98
     });
@@ -104,7 +134,8 @@ fn exec_after(programs: &[OsString], facts: &mut Facts) {
     let last = programs.last().and_then(name);
     let tries = programs.iter().rev().take_while(|program| name(program) == last).count();
     let process = Process::new("fork", pid, sys::wait(pid)).with("execs", 1);
-    facts.push(process.with("failures", programs.len() - 1).with("tries", tries));
+    let errors: Vec<_> = (0..programs.len() - 1).map(|slot| board.get(slot)).collect();
+    facts.push(process.with("failures", errors.len()).with("tries", tries).with("errors", errors));
 }
 
 /// For each name a child that executes it with `directories` as `PATH`, and ends with the error number if that fails.
