@@ -6,7 +6,7 @@
 //!
 //! What exec resets is gone at `sched_process_exec`: begin_new_exec() (fs/exec.c) has closed descriptors and reset
 //! handlers by then. `sched_prepare_exec(struct task_struct *task, struct linux_binprm *bprm)`
-//! (include/trace/events/sched.h, 6.11) is passed there before anything is changed; on older kernels the entry of the
+//! (include/trace/events/sched.h, 6.10) is passed there before anything is changed; on older kernels the entry of the
 //! system call has to do.
 
 use aya_ebpf::{

@@ -12,6 +12,7 @@ use crate::{
     cli,
     error::{Error, reason},
     level::Level,
+    lifecycle::LedgerMode,
     probe::procfs,
 };
 
@@ -63,6 +64,8 @@ pub struct Run {
     pub full_hooks: bool,
     /// How closely copy-on-write faults are counted.
     pub cow: Level,
+    /// How much is told of what a process inherits.
+    pub ledger: LedgerMode,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Bound of the process table.
@@ -129,6 +132,7 @@ impl Run {
             events: typed.events,
             full_hooks,
             cow: typed.cow.map_or(Level::Full, level),
+            ledger: typed.ledger.map_or(LedgerMode::Off, ledger),
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),
             heartbeat: interval("--heartbeat", typed.heartbeat.as_deref())?,
@@ -178,6 +182,14 @@ fn level(typed: cli::Cow) -> Level {
         cli::Cow::Fault => Level::Fault,
         cli::Cow::Lite => Level::Lite,
         cli::Cow::Off => Level::Off,
+    }
+}
+
+fn ledger(typed: cli::Ledger) -> LedgerMode {
+    match typed {
+        cli::Ledger::Off => LedgerMode::Off,
+        cli::Ledger::Changes => LedgerMode::Changes,
+        cli::Ledger::Full => LedgerMode::Full,
     }
 }
 

@@ -95,8 +95,7 @@ impl<P: Pointer> Task<P> {
             }
             let mut signal = 0;
             while signal < SIGNALS {
-                let handler =
-                    (&raw const (*actions.cast::<SigAction>().add(signal)).handler).read_volatile();
+                let handler = (&raw const (*actions.cast::<SigAction>().add(signal)).handler).read_volatile();
                 if handler != SIG_DFL {
                     let mask = if handler == SIG_IGN { ignored } else { caught };
                     mask.write_volatile(mask.read_volatile() | 1 << signal);

@@ -5,6 +5,7 @@ mod cli;
 mod cow;
 mod ends;
 mod filters;
+mod ledger;
 mod levels;
 mod life;
 mod lockdown;
@@ -36,6 +37,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         ends::all(),
         usage::all(),
         place::all(),
+        ledger::all(),
         cow::all(),
         levels::all(),
         progress::all(),
