@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use crate::{
     config, daemon,
     error::{Code, Error},
+    level::Level,
+    lifecycle::LedgerMode,
     pipeline, verify,
 };
 
@@ -177,6 +179,17 @@ pub enum Cow {
     Off,
 }
 
+impl From<Cow> for Level {
+    fn from(typed: Cow) -> Self {
+        match typed {
+            Cow::Full => Self::Full,
+            Cow::Fault => Self::Fault,
+            Cow::Lite => Self::Lite,
+            Cow::Off => Self::Off,
+        }
+    }
+}
+
 /// How much is told of what a process inherits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Ledger {
@@ -186,6 +199,16 @@ pub enum Ledger {
     Changes,
     /// Also all that is the same.
     Full,
+}
+
+impl From<Ledger> for LedgerMode {
+    fn from(typed: Ledger) -> Self {
+        match typed {
+            Ledger::Off => Self::Off,
+            Ledger::Changes => Self::Changes,
+            Ledger::Full => Self::Full,
+        }
+    }
 }
 
 /// The whole program: parses `args` (the first is the program's name), runs, returns the exit status.

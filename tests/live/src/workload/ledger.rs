@@ -55,15 +55,13 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
 /// second thread.
 fn executes(what: &str, clone_flags: i32, program: &CStr, change: impl FnOnce()) -> Process {
     let board = Board::new();
-    let args = Args::new(["true"]);
+    let run = || sys::exec(program, &Args::new(["true"]));
     let pid = sys::clone(clone_flags, || {
         change();
         note_descriptors(&board);
         match what {
-            "thread" => {
-                std::thread::scope(|scope| scope.spawn(|| sys::exec(program, &args)).join().unwrap_or(98))
-            }
-            _ => sys::exec(program, &args),
+            "thread" => std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(98)),
+            _ => run(),
         }
     });
     let kind = if clone_flags == 0 { "fork" } else { "clone" };
