@@ -87,17 +87,10 @@ pub fn ledger_enter(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Tells the state after an exec.
+/// Tells the state after an exec. Where tracepoints can be preempted, one that is not told is counted as lost.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn ledger_exec(ctx: BtfTracePointContext) -> i32 {
     of_exec(Phase::After, Task(argument(&ctx, 0)));
-    0
-}
-
-/// The same where tracepoints can be preempted (7.0).
-#[tracepoint(category = "sched", name = "sched_process_exec")]
-pub fn ledger_exec_format(_: TracePointContext) -> u32 {
-    of_exec(Phase::After, Task::current());
     0
 }
 
@@ -117,7 +110,7 @@ fn is_traced(tgid: u32) -> bool {
 /// Writes the record of the state of `of`.
 #[inline(always)]
 fn tell<P: Pointer>(phase: Phase, of: Task<P>, tgid: u32, tid: u32, start_time_ns: u64) {
-    let Some(scratch) = maps::ledger_scratch() else { return };
+    let Some(scratch) = maps::ledger_scratch(u32::from(matches!(phase, Phase::After))) else { return };
     // SAFETY: a map value; every field of the body is written.
     unsafe {
         let record = &raw mut (*scratch).body;

@@ -94,7 +94,7 @@ static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_
 static CGROUP_SCRATCH: PerCpuArray<Tailed<Cgroup>> = PerCpuArray::with_max_entries(1, 0);
 /// Has no tail: the room for it holds what is read on the way.
 #[map]
-static LEDGER_SCRATCH: PerCpuArray<Tailed<Ledger>> = PerCpuArray::with_max_entries(1, 0);
+static LEDGER_SCRATCH: PerCpuArray<Tailed<Ledger>> = PerCpuArray::with_max_entries(2, 0);
 
 /// A record with room for its tail.
 #[repr(C)]
@@ -139,10 +139,11 @@ pub(crate) fn cgroup_scratch() -> Option<*mut Tailed<Cgroup>> {
     CGROUP_SCRATCH.get_ptr_mut(0)
 }
 
-/// All programs of the ledger share it: they run with preemption off, so none runs while another one does.
+/// The programs of the ledger share element 0, as they run with preemption off; the one that tells the state after an
+/// exec has element 1, since it can be preempted by the others.
 #[inline(always)]
-pub(crate) fn ledger_scratch() -> Option<*mut Tailed<Ledger>> {
-    LEDGER_SCRATCH.get_ptr_mut(0)
+pub(crate) fn ledger_scratch(of: u32) -> Option<*mut Tailed<Ledger>> {
+    LEDGER_SCRATCH.get_ptr_mut(of)
 }
 
 /// The entry of a process, if it has one.

@@ -123,13 +123,14 @@ const HOOKS: [Hook; 19] = [
 /// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
 /// switching preemption off). There the kernel skips a typed program while another task is preempted in it on the
 /// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
-/// callbacks, the lock of the cgroups' paths) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
+/// callbacks, the lock of the cgroups' paths) can stay typed. So does the ledger's on exec: all of perf's kind on one
+/// tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is told by a typed program; one attached behind it, of the kind
 /// that is never skipped, tells those that the first was not run for.
 const PREEMPTIBLE_HOOKS: [Hook; 18] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
     format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
-    format("sched", "sched_process_exec", "ledger_exec_format", &[], Set::Ledger),
+    ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),
     format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
     ledger("sched_wakeup_new", "ledger_wakeup_new", Set::Ledger),

@@ -67,8 +67,14 @@ const IN_MEMORY: [&str; 8] = [
 ];
 
 /// The same of the ledger.
-const OF_MEMORY_IN_LEDGER: [&str; 3] =
-    ["tracer.ledger.signals", "tracer.ledger.fds", "tracer.ledger.changed.limits"];
+const OF_MEMORY_IN_LEDGER: [&str; 6] = [
+    "tracer.ledger.signals",
+    "tracer.ledger.fds",
+    "tracer.ledger.changed.limits",
+    "tracer.ledger.all.signals",
+    "tracer.ledger.all.fds",
+    "tracer.ledger.all.limits",
+];
 
 /// What only the hooks of system calls tell.
 const OF_CALLS: [&str; 6] = [

@@ -39,11 +39,15 @@ fn step<'a>(check: &mut Check<'a>, run: &'a Run, action: &str, fact: &Value) -> 
     found.first().copied().unwrap_or(&Value::Null)
 }
 
-/// Names of signals in a mask, of those that this workload knows.
+/// Names of signals in a mask.
 fn names(mask: u64) -> Value {
-    let known = [(7, "SIGBUS"), (11, "SIGSEGV"), (12, "SIGUSR2"), (15, "SIGTERM")];
-    let names = known.iter().filter(|(number, _)| mask & 1 << (number - 1) != 0);
-    names.map(|(_, name)| *name).collect()
+    let known =
+        [(7, "SIGBUS"), (10, "SIGUSR1"), (11, "SIGSEGV"), (12, "SIGUSR2"), (13, "SIGPIPE"), (15, "SIGTERM")];
+    let name = |number: u32| match known.iter().find(|(known, _)| *known == number) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("SIG{number}"),
+    };
+    (1..=64).filter(|number| mask & 1 << (number - 1) != 0).map(name).collect()
 }
 
 /// What the ledger of an exec must be, without `all`.
@@ -58,17 +62,15 @@ fn of_exec(fact: &Value, run: &Run) -> Value {
             "passed_above_2": at(fact, "/passed_above_2"),
         },
     });
-    let caught = at(values, "/caught").as_u64().unwrap_or(0);
-    let reset = match at(fact, "/what").as_str() {
-        Some("changed") => caught | 1 << 11 | 1 << 14,
-        _ => caught,
-    };
-    if reset != 0 {
-        ledger["signals"] = json!({"reset": names(reset)});
+    let mask = |of: &Value, key: &str| at(of, key).as_u64().unwrap_or(0);
+    let (before, ignored) = (mask(values, "/ignored"), mask(fact, "/ignored"));
+    let of_signals =
+        [("reset", mask(fact, "/caught")), ("ignored", ignored & !before), ("unignored", before & !ignored)];
+    for (key, mask) in of_signals.into_iter().filter(|(_, mask)| *mask != 0) {
+        ledger["signals"][key] = names(mask);
     }
     match at(fact, "/what").as_str() {
         Some("changed") => {
-            ledger["signals"]["ignored"] = json!(["SIGUSR1"]);
             ledger["signals"]["blocked"] = json!(["SIGHUP"]);
             let octal = |mask: u64| format!("{mask:04o}");
             ledger["changed"] = json!({
@@ -120,11 +122,16 @@ fn compare<'a>(check: &mut Check<'a>, run: &'a Run) {
         });
         check.same(format!("fork of {what}"), without_all(at(fork, "/tracer/ledger")), want);
     }
+    let signals =
+        |fact: &Value| [at(fact, "/caught"), at(fact, "/ignored")].map(|mask| mask.as_u64().unwrap_or(0));
     // What the child opened is all that its program got, and lost, more than the others.
     if let [plain, changed, ..] = processes(run) {
         for (key, more) in [("/cloexec", CLOSED), ("/passed_above_2", PASSED)] {
             check.same(key, number(changed, key) - number(plain, key), more.into());
         }
+        let (plain, changed) = (signals(plain), signals(changed));
+        check.same("caught", names(changed[0] & !plain[0]), json!(["SIGUSR2", "SIGTERM"]));
+        check.same("ignored", names(changed[1] & !plain[1]), json!(["SIGUSR1"]));
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) const OWNER: u32 = 1234;
 const OPEN: usize = 0;
 const CLOEXEC: usize = 1;
 const PASSED_ABOVE_2: usize = 2;
+const CAUGHT: usize = 3;
+const IGNORED: usize = 5;
 
 /// Runs `name` if it is this one.
 pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
@@ -39,7 +41,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     let owned = set_id_copy(Path::new(&args[0]));
     facts.set("nice", nice());
     facts.set("umask", umask(None));
-    facts.set("caught", caught());
+    facts.set("ignored", signals("SigIgn:"));
     facts.push(executes("plain", 0, &program, || ()));
     facts.push(executes("changed", 0, &program, change));
     facts.push(executes("thread", 0, &program, || open(libc::O_CLOEXEC, CLOSED)));
@@ -55,7 +57,12 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
 /// second thread.
 fn executes(what: &str, clone_flags: i32, program: &CStr, change: impl FnOnce()) -> Process {
     let board = Board::new();
-    let run = || sys::exec(program, &Args::new(["true"]));
+    // The C library catches a signal more in a process with threads.
+    let run = move || {
+        board.set_mask(CAUGHT, signals("SigCgt:"));
+        board.set_mask(IGNORED, signals("SigIgn:"));
+        sys::exec(program, &Args::new(["true"]))
+    };
     let pid = sys::clone(clone_flags, || {
         change();
         note_descriptors(&board);
@@ -69,6 +76,8 @@ fn executes(what: &str, clone_flags: i32, program: &CStr, change: impl FnOnce())
         .with("execs", 1)
         .with("threads", u64::from(what == "thread"))
         .with("what", what)
+        .with("caught", board.mask(CAUGHT))
+        .with("ignored", board.mask(IGNORED))
         .with("open", board.get(OPEN))
         .with("cloexec", board.get(CLOEXEC))
         .with("passed_above_2", board.get(PASSED_ABOVE_2))
@@ -132,11 +141,11 @@ fn umask(to: Option<u32>) -> u32 {
     }
 }
 
-/// Signals that have a handler in the caller, as a mask.
-fn caught() -> u64 {
+/// A mask of signals of the caller.
+fn signals(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("read the status");
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    u64::from_str_radix(mask.expect("a mask of caught signals").trim(), 16).expect("a number")
+    let mask = status.lines().find_map(|line| line.strip_prefix(name));
+    u64::from_str_radix(mask.expect("a mask of signals").trim(), 16).expect("a number")
 }
 
 /// A copy of a program that runs as another user.
