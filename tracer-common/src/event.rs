@@ -37,10 +37,12 @@ pub enum Kind {
     ForkFailed = 6,
     /// A cgroup was made or removed; body [`Cgroup`] and tail.
     Cgroup = 7,
+    /// What a process inherits, at a fork or around an exec (`--ledger`); body [`Ledger`](crate::ledger::Ledger).
+    Ledger = 8,
 }
 
 /// Number of [`Kind`]s.
-pub const KINDS: usize = 8;
+pub const KINDS: usize = 9;
 
 impl Kind {
     /// All kinds, in the order of their numbers.
@@ -53,6 +55,7 @@ impl Kind {
         Self::ExecFailed,
         Self::ForkFailed,
         Self::Cgroup,
+        Self::Ledger,
     ];
 
     /// The name used in the stream (`tracer.lost.record`).
@@ -66,6 +69,7 @@ impl Kind {
             Self::ExecFailed => "exec_failed",
             Self::ForkFailed => "fork_failed",
             Self::Cgroup => "cgroup",
+            Self::Ledger => "ledger",
         }
     }
 }

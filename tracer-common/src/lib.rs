@@ -7,6 +7,7 @@
 
 pub mod counter;
 pub mod event;
+pub mod ledger;
 pub mod offsets;
 pub mod settings;
 pub mod slot;

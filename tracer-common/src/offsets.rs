@@ -89,6 +89,24 @@ offsets! {
     task_reclaim_state = "task_struct" "reclaim_state",
     /// Bit 1 (TS_COMPAT): in a 32-bit system call.
     task_thread_status = "task_struct" "thread_info.status",
+    /// Priority that follows from the nice value.
+    task_static_prio = "task_struct" "static_prio",
+    /// Signals that are blocked.
+    task_blocked = "task_struct" "blocked.sig[0]",
+    /// Directories and the umask.
+    task_fs = "task_struct" "fs",
+    /// Open files.
+    task_files = "task_struct" "files",
+    /// The umask.
+    fs_umask = "fs_struct" "umask",
+    /// The table of descriptors.
+    files_table = "files_struct" "fdt",
+    /// Descriptors that the table has room for.
+    table_max_fds = "fdtable" "max_fds",
+    /// Bitmap of those that are open.
+    table_open = "fdtable" "open_fds",
+    /// Bitmap of those that exec closes.
+    table_cloexec = "fdtable" "close_on_exec",
     /// Threads that have not ended.
     signal_live = "signal_struct" "live",
     /// SIGNAL_GROUP_EXIT is bit 2.
@@ -119,12 +137,20 @@ offsets! {
     signal_exec_task = "signal_struct" "group_exec_task|group_exit_task",
     /// Element RLIMIT_NPROC of `rlim`: most processes of the user, as this process may make them.
     signal_max_processes = "signal_struct" "rlim[6].rlim_cur",
+    /// All handlers, an array of `struct k_sigaction`.
+    sighand_action = "sighand_struct" "action",
+    /// Resource limits, an array of `struct rlimit`.
+    signal_limits = "signal_struct" "rlim",
     /// Its terminal; null when it has none.
     signal_tty = "signal_struct" "tty",
     /// Element PIDTYPE_PGID of `pids`: the `struct pid` of the process group.
     signal_group = "signal_struct" "pids[2]",
     /// Element PIDTYPE_SID: that of the session.
     signal_session = "signal_struct" "pids[3]",
+    /// Real user id.
+    cred_uid = "cred" "uid",
+    /// Real group id.
+    cred_gid = "cred" "gid",
     /// Effective user id.
     cred_euid = "cred" "euid",
     /// Effective group id.
@@ -221,6 +247,10 @@ offsets! {
     mm_anon_pages = "mm_struct" "rss_stat.count[1]|rss_stat[1].count",
     /// Pages of shared memory mapped.
     mm_shmem_pages = "mm_struct" "rss_stat.count[3]|rss_stat[3].count",
+    /// Start of the program's code.
+    mm_start_code = "mm_struct" "start_code",
+    /// End of it.
+    mm_end_code = "mm_struct" "end_code",
     /// Start of the program's data.
     mm_start_data = "mm_struct" "start_data",
     /// End of its initialised data.
@@ -235,6 +265,10 @@ offsets! {
     mm_arg_start = "mm_struct" "arg_start",
     /// End of argv.
     mm_arg_end = "mm_struct" "arg_end",
+    /// Start of the environment in user memory.
+    mm_environment_start = "mm_struct" "env_start",
+    /// End of it.
+    mm_environment_end = "mm_struct" "env_end",
     /// Initial user stack pointer: argc lies there, argv above it.
     mm_start_stack = "mm_struct" "start_stack",
     /// Readers and the writer of the memory map's lock.

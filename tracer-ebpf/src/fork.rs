@@ -106,7 +106,7 @@ fn enter(child: Task<Typed>, clone_flags: u64) -> bool {
 
 /// True when the daemon is spawning the root of the tree.
 #[inline(always)]
-fn adopts(parent_tgid: u32) -> bool {
+pub(crate) fn adopts(parent_tgid: u32) -> bool {
     parent_tgid == setting!(self_tgid) && maps::control().is_some_and(|c| c.adopt != 0)
 }
 

@@ -1,8 +1,9 @@
 //! The kernel side of `tracer`.
 //!
 //! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`), failed calls and
-//! waits (`syscall`), the names of cgroups (`cgroup`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
-//! Each program does a bounded amount of work: no loop outside the calibration, which runs once.
+//! waits (`syscall`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
+//! Each program does a bounded amount of work: no loop but over the handlers of signals in the ledger, and in the
+//! calibration, which runs once.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -17,6 +18,7 @@ mod fault;
 mod flush;
 mod fork;
 mod kernel;
+mod ledger;
 mod maps;
 mod page;
 mod ring;

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use tracer_common::{
     counter::COUNTERS,
     event::{Cgroup, Exec, ExecFailed, Process, Stats, TAIL_BYTES},
+    ledger::Ledger,
     settings::{Calibration, Control, TESTING},
     slot::Slot,
 };
@@ -91,6 +92,9 @@ static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(2
 static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static CGROUP_SCRATCH: PerCpuArray<Tailed<Cgroup>> = PerCpuArray::with_max_entries(1, 0);
+/// Has no tail: the room for it holds what is read on the way.
+#[map]
+static LEDGER_SCRATCH: PerCpuArray<Tailed<Ledger>> = PerCpuArray::with_max_entries(2, 0);
 
 /// A record with room for its tail.
 #[repr(C)]
@@ -133,6 +137,13 @@ pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
 #[inline(always)]
 pub(crate) fn cgroup_scratch() -> Option<*mut Tailed<Cgroup>> {
     CGROUP_SCRATCH.get_ptr_mut(0)
+}
+
+/// The programs of the ledger share element 0, as they run with preemption off; the one that tells the state after an
+/// exec has element 1, since it can be preempted by the others.
+#[inline(always)]
+pub(crate) fn ledger_scratch(of: u32) -> Option<*mut Tailed<Ledger>> {
+    LEDGER_SCRATCH.get_ptr_mut(of)
 }
 
 /// The entry of a process, if it has one.

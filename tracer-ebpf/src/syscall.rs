@@ -20,11 +20,11 @@ use crate::{
 pub(crate) const CLONE: u64 = 56;
 const FORK: u64 = 57;
 pub(crate) const VFORK: u64 = 58;
-const EXECVE: u64 = 59;
+pub(crate) const EXECVE: u64 = 59;
 const WAIT4: u64 = 61;
 pub(crate) const EXIT_GROUP: u64 = 231;
 const WAITID: u64 = 247;
-const EXECVEAT: u64 = 322;
+pub(crate) const EXECVEAT: u64 = 322;
 pub(crate) const CLONE3: u64 = 435;
 
 /// WNOWAIT: the child stays a zombie (include/uapi/linux/wait.h).

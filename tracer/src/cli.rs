@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use crate::{
     config, daemon,
     error::{Code, Error},
+    level::Level,
+    lifecycle::LedgerMode,
     pipeline, verify,
 };
 
@@ -95,6 +97,11 @@ pub struct Run {
     #[arg(long, value_name = "LEVEL")]
     pub cow: Option<Cow>,
 
+    /// What each process inherits, keeps and loses, at its fork and at each exec: `changes` tells what differs from
+    /// plain inheritance, `full` also all that is the same [default: off]
+    #[arg(long, value_name = "HOW")]
+    pub ledger: Option<Ledger>,
+
     /// Size of the ring buffer: a power of two from 64K to 1G, as in 16M [default: 16M]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<String>,
@@ -170,6 +177,38 @@ pub enum Cow {
     Lite,
     /// Nothing.
     Off,
+}
+
+impl From<Cow> for Level {
+    fn from(typed: Cow) -> Self {
+        match typed {
+            Cow::Full => Self::Full,
+            Cow::Fault => Self::Fault,
+            Cow::Lite => Self::Lite,
+            Cow::Off => Self::Off,
+        }
+    }
+}
+
+/// How much is told of what a process inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ledger {
+    /// Nothing, at no cost.
+    Off,
+    /// What differs from plain inheritance.
+    Changes,
+    /// Also all that is the same.
+    Full,
+}
+
+impl From<Ledger> for LedgerMode {
+    fn from(typed: Ledger) -> Self {
+        match typed {
+            Ledger::Off => Self::Off,
+            Ledger::Changes => Self::Changes,
+            Ledger::Full => Self::Full,
+        }
+    }
 }
 
 /// The whole program: parses `args` (the first is the program's name), runs, returns the exit status.

@@ -12,6 +12,7 @@ use crate::{
     cli,
     error::{Error, reason},
     level::Level,
+    lifecycle::LedgerMode,
     probe::procfs,
 };
 
@@ -63,6 +64,8 @@ pub struct Run {
     pub full_hooks: bool,
     /// How closely copy-on-write faults are counted.
     pub cow: Level,
+    /// How much is told of what a process inherits.
+    pub ledger: LedgerMode,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Bound of the process table.
@@ -128,7 +131,8 @@ impl Run {
             record: typed.record,
             events: typed.events,
             full_hooks,
-            cow: typed.cow.map_or(Level::Full, level),
+            cow: typed.cow.map_or(Level::Full, Into::into),
+            ledger: typed.ledger.map_or(LedgerMode::Off, Into::into),
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),
             heartbeat: interval("--heartbeat", typed.heartbeat.as_deref())?,
@@ -169,15 +173,6 @@ impl Replay {
             ));
         }
         Ok(Self { recording: typed.recording, output })
-    }
-}
-
-fn level(typed: cli::Cow) -> Level {
-    match typed {
-        cli::Cow::Full => Level::Full,
-        cli::Cow::Fault => Level::Fault,
-        cli::Cow::Lite => Level::Lite,
-        cli::Cow::Off => Level::Off,
     }
 }
 
@@ -316,7 +311,7 @@ mod tests {
         assert_eq!(run.target, Target::System);
         assert_eq!(run.output, Output::Stdout);
         assert!(!run.full_hooks && !run.events && !run.wait_all);
-        assert_eq!(run.cow, Level::Full);
+        assert_eq!((run.cow, run.ledger), (Level::Full, LedgerMode::Off));
         assert_eq!((run.ring_bytes, run.max_processes), (16 << 20, 65_536));
         assert_eq!((run.heartbeat, run.cow_interval), (Some(INTERVAL), Some(INTERVAL)));
     }
@@ -336,6 +331,7 @@ mod tests {
             typed.output = Some("-".into());
             typed.hooks = Some(cli::Hooks::Base);
             typed.cow = Some(cli::Cow::Lite);
+            typed.ledger = Some(cli::Ledger::Changes);
             typed.heartbeat = Some("0".into());
             typed.cow_interval = Some("0.5".into());
             typed.uid = vec!["0".into(), "7".into()];
@@ -343,7 +339,7 @@ mod tests {
         .unwrap();
         assert_eq!(run.output, Output::Stdout);
         assert!(!run.full_hooks);
-        assert_eq!(run.cow, Level::Lite);
+        assert_eq!((run.cow, run.ledger), (Level::Lite, LedgerMode::Changes));
         assert_eq!((run.heartbeat, run.cow_interval), (None, Some(Duration::from_millis(500))));
         assert_eq!(run.uids, [0, 7]);
     }

@@ -7,12 +7,13 @@
 use tracer_common::{
     Wire,
     event::{self as wire, Header, Kind},
+    ledger::Ledger,
     read,
 };
 
 /// One input of the lifecycle.
 ///
-/// The first eight come from the kernel, the others are made by the daemon.
+/// The first nine come from the kernel, the others are made by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A process was born.
@@ -50,6 +51,8 @@ pub enum Event<'a> {
         /// Its path from the root of the hierarchy.
         path: &'a [u8],
     },
+    /// What a process inherits, at a fork or around an exec.
+    Ledger(Ledger),
     /// A cgroup that was there before us.
     CgroupFound {
         /// Its id.
@@ -217,6 +220,7 @@ impl<'a> Event<'a> {
                 let mut tail = Tail::of::<wire::Cgroup>(bytes);
                 Self::Cgroup { cgroup, path: tail.take(cgroup.path_len)? }
             }
+            Kind::Ledger => Self::Ledger(body(bytes)?),
         })
     }
 }

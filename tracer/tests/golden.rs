@@ -5,6 +5,8 @@
 mod common;
 #[path = "stories/counts.rs"]
 mod counts;
+#[path = "stories/ledger.rs"]
+mod ledger;
 #[path = "stories/lives.rs"]
 mod lives;
 #[path = "stories/walks.rs"]

@@ -14,7 +14,7 @@ use tracer::{
     decode::{Event, Loss, LossStage},
     filter::Filter,
     level::Level,
-    lifecycle::{Config, Lifecycle},
+    lifecycle::{Config, LedgerMode, Lifecycle},
     pipeline::KernelCounts,
     record::{Account, Bye, EntityId, MAX_LINE_BYTES, Reason, Record, Time, boot_hash},
     replay::{Head, Reader},
@@ -250,6 +250,10 @@ fn copies(value: &Value) -> u64 {
     value["copies"].as_u64().unwrap_or(0)
 }
 
+fn ledger() -> impl Strategy<Value = LedgerMode> {
+    prop::sample::select(&[LedgerMode::Off, LedgerMode::Changes, LedgerMode::Full][..])
+}
+
 fn level() -> impl Strategy<Value = Level> {
     prop::sample::select(&Level::ALL[..])
 }
@@ -340,8 +344,8 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_survived(events in prop::collection::vec(garbage(), 0..200), max in 1_usize..8, full_hooks: bool, cow in level()) {
-        let config = Config { max_processes: max, steps: true, full_hooks, cow, roots: vec![3], ..full() };
+    fn garbage_is_survived(events in prop::collection::vec(garbage(), 0..200), max in 1_usize..8, full_hooks: bool, cow in level(), ledger in ledger()) {
+        let config = Config { max_processes: max, steps: true, full_hooks, cow, ledger, roots: vec![3], ..full() };
         let mut lifecycle = Lifecycle::new(config);
         let mut lines = Vec::new();
         let mut out = |record: &Record<'_>| record.write_json("box", 1, &mut lines);
@@ -368,12 +372,12 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0..9_u32, size in 0..700_u32) {
+    fn bytes_of_any_kind_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..900), kind in 0..10_u32, size in 0..1000_u32) {
         if bytes.len() >= 24 {
             bytes[..4].copy_from_slice(&kind.to_le_bytes());
             bytes[20..24].copy_from_slice(&size.to_le_bytes());
         }
-        let mut lifecycle = Lifecycle::new(full());
+        let mut lifecycle = Lifecycle::new(Config { ledger: LedgerMode::Full, ..full() });
         let mut lines = Vec::new();
         if let Ok(event) = Event::decode(&bytes) {
             lifecycle.apply(&event, &mut |record: &Record<'_>| record.write_json("box", 1, &mut lines));

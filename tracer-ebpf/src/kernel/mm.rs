@@ -69,6 +69,21 @@ impl<P: Pointer> Mm<P> {
     pub(crate) fn args(self) -> (u64, u64) {
         (self.0.read(offset!(mm_arg_start)), self.0.read(offset!(mm_arg_end)))
     }
+    /// Where the environment lies in user memory.
+    #[inline(always)]
+    pub(crate) fn environment(self) -> (u64, u64) {
+        (self.0.read(offset!(mm_environment_start)), self.0.read(offset!(mm_environment_end)))
+    }
+    /// Where the program's code is mapped.
+    #[inline(always)]
+    pub(crate) fn text(self) -> (u64, u64) {
+        (self.0.read(offset!(mm_start_code)), self.0.read(offset!(mm_end_code)))
+    }
+    /// Where its initialised data are.
+    #[inline(always)]
+    pub(crate) fn data(self) -> (u64, u64) {
+        (self.0.read(offset!(mm_start_data)), self.0.read(offset!(mm_end_data)))
+    }
     /// The user stack pointer with which the program starts.
     #[inline(always)]
     pub(crate) fn start_stack(self) -> u64 {

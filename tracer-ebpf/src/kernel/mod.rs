@@ -3,6 +3,7 @@
 //! The offsets come from the running kernel's BTF ([`tracer_common::offsets`]); the verifier checks each
 //! typed load against the same BTF, so a wrong one fails to load instead of reading garbage.
 
+mod ledger;
 mod mm;
 mod place;
 mod task;
@@ -10,7 +11,7 @@ mod task;
 use core::arch::asm;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user, generated},
     programs::BtfTracePointContext,
 };
 use tracer_common::{
@@ -75,6 +76,17 @@ pub(crate) fn read_kernel<T>(address: u64) -> Option<T> {
     }
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Copies `bytes` bytes of the kernel's memory as [`read_kernel`] reads it; `false` when that failed, or is forbidden.
+///
+/// # Safety
+/// `to` has room for them.
+#[inline(always)]
+pub(crate) unsafe fn copy_kernel<T>(to: *mut T, bytes: u32, address: u64) -> bool {
+    // SAFETY: the caller's; the helper checks the address.
+    setting!(can_read) != 0
+        && unsafe { generated::bpf_probe_read_kernel(to.cast(), bytes, address as *const _) } == 0
 }
 
 /// Reads a word of the kernel's memory as [`read_kernel`] does, but much cheaper where the kernel can cast. There, 0 is

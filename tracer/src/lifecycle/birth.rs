@@ -6,7 +6,7 @@ use tracer_common::{
 };
 
 use super::{
-    Lifecycle, Output, bill,
+    LedgerMode, Lifecycle, Output, bill,
     copies::Copies,
     image::Parts,
     process::{Birth, Id, Process, State},
@@ -91,6 +91,7 @@ impl Lifecycle {
         if let Some(parent) = parent {
             self.bill_birth(child, parent, fork, facts.kind);
         }
+        let ledger = self.ledger_of_birth(child, id, fork, facts.clone_flags);
         if let Some(process) = self.stepping(child) {
             out.record(&Record::Fork(ForkStep {
                 time: self.wall(header.ktime_ns),
@@ -99,6 +100,7 @@ impl Lifecycle {
                 vpid: process.vpid,
                 parent: self.process_id(parent_id),
                 fork: facts,
+                ledger: (self.config.ledger != LedgerMode::Off).then_some(ledger.as_ref()),
             }));
         }
     }

@@ -142,6 +142,7 @@ impl Lifecycle {
         let now = self.now_ns;
         self.write_progress(out);
         self.end_old_walks(out);
+        self.forget_old_births();
         while let Some(key) = self.next_closed() {
             self.write_closed(key, out);
         }

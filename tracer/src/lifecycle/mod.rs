@@ -18,6 +18,7 @@ mod closing;
 mod copies;
 mod cow;
 mod image;
+mod ledger;
 mod process;
 mod progress;
 mod steps;
@@ -32,10 +33,12 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tracer_common::{counter::Totals, event as wire};
 
+pub use self::ledger::LedgerMode;
 use self::{
     cgroups::Cgroups,
     copies::Copies,
     image::{Images, Parts},
+    ledger::Births,
     process::{Id, Process},
     progress::Progress,
     table::{Found, Key, Table},
@@ -64,6 +67,9 @@ pub struct Config {
     pub full_hooks: bool,
     /// How closely copies are followed: decides what is known.
     pub cow: Level,
+    /// How much is told of what a process inherits.
+    #[serde(default)]
+    pub ledger: LedgerMode,
     /// Clock ticks per second (`USER_HZ`), the unit of start times in `/proc`.
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
@@ -85,6 +91,7 @@ impl Default for Config {
             max_processes: 131_072,
             full_hooks: false,
             cow: Level::Full,
+            ledger: LedgerMode::Off,
             clock_ticks_per_s: 100,
             self_tgid: 0,
             namespaces: Namespaces::default(),
@@ -169,6 +176,7 @@ pub struct Lifecycle {
     table: Table,
     images: Images,
     cgroups: Cgroups,
+    births: Births,
     losses: Losses,
     anomalies: Anomalies,
     duplicates: u64,
@@ -195,6 +203,7 @@ impl Lifecycle {
             table: Table::new(config.max_processes),
             images: Images::default(),
             cgroups: Cgroups::default(),
+            births: Births::default(),
             losses: Losses::default(),
             anomalies: Anomalies::default(),
             duplicates: 0,
@@ -225,6 +234,7 @@ impl Lifecycle {
             Event::ExecFailed { failed, path } => self.exec_failed(failed, path, out),
             Event::ForkFailed(failed) => self.fork_failed(failed, out),
             Event::Cgroup { cgroup, path } => self.cgroup(cgroup, path),
+            Event::Ledger(ledger) => self.ledger(ledger),
             Event::CgroupFound { id, path } => self.name_cgroup(*id, path),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, out),
             Event::Progress { tgid, process } => self.progress(*tgid, process),

@@ -5,7 +5,7 @@ use tracer_common::{
     event::{AutoReap, Place},
 };
 
-use super::{bill::Bill, copies::Copies, image::ImageId, usage::Usage};
+use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, usage::Usage};
 use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin, ReleasedBy};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
@@ -122,6 +122,8 @@ pub(super) struct Process {
     pub(super) told: Copies,
     /// The bytes that its last `cow` record said it shares with its parent, and with its newest child.
     pub(super) told_shared: [Option<u64>; 2],
+    /// What it inherits; `None` without `--ledger`.
+    pub(super) inheritance: Option<Box<Inheritance>>,
     pub(super) end: Option<End>,
     pub(super) usage: Option<Usage>,
     pub(super) reaped: Option<Reaped>,
@@ -168,6 +170,7 @@ impl Process {
             copied: Copies::default(),
             told: Copies::default(),
             told_shared: [None; 2],
+            inheritance: None,
             end: None,
             usage: None,
             reaped: None,

@@ -10,6 +10,7 @@ use super::{
     copies::Copies,
     cow,
     image::Parts,
+    ledger,
     process::{End, Process, State},
     table::Key,
     usage::Usage,
@@ -72,6 +73,10 @@ impl Lifecycle {
         if let Some(forgotten) = forgotten {
             self.images.release(forgotten);
         }
+        self.settle_exec(key, exec);
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
         let forked_by = process.birth.and(process.parent).filter(|_| is_first);
         if let Some(parent) = forked_by.and_then(|id| self.table.key(id))
             && let Some(parent) = self.table.get_mut(parent)
@@ -87,6 +92,7 @@ impl Lifecycle {
                 args: self.args(process).unwrap_or_default(),
                 args_count: exec.argc,
                 exec: self.exec_fields(process),
+                ledger: self.ledger_of_exec(process),
             }));
         }
     }
@@ -100,6 +106,9 @@ impl Lifecycle {
         if self.table.get(key).is_some_and(Process::has_ended) {
             self.anomalies.after_end += 1;
             return;
+        }
+        if let Some(process) = self.table.get_mut(key) {
+            ledger::forget_call(process);
         }
         self.try_failed(key, failed, path, out);
     }

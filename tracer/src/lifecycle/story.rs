@@ -223,6 +223,7 @@ impl Lifecycle {
                 namespaces: process.place.and_then(|place| self.namespaces(&place)),
             },
             container: cgroup_path.and_then(cgroups::container_id).map(|id| Container { id }),
+            ledger: self.ledger_of_exec(process),
         }
     }
 }

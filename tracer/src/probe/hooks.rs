@@ -20,6 +20,12 @@ pub(super) enum Set {
     Lifecycle,
     /// With `--hooks full`.
     Calls,
+    /// With `--ledger`.
+    Ledger,
+    /// With `--ledger`, where the kernel has it: tells the state before an exec.
+    LedgerBefore,
+    /// With `--ledger` and `--hooks full`, in its place where the kernel does not have it.
+    LedgerCalls,
     /// At the levels `fault` and `full`.
     Faults,
     /// At the level `full`.
@@ -29,10 +35,15 @@ pub(super) enum Set {
 }
 
 impl Set {
+    /// Whether it is used for counting copies, at some level.
+    pub(super) fn is_of_faults(self) -> bool {
+        matches!(self, Self::Faults | Self::Allocations | Self::Lite)
+    }
+
     /// Whether it is used for counting copies at this level.
     pub(super) fn is_of(self, level: Level) -> bool {
         match self {
-            Self::Lifecycle | Self::Calls => false,
+            Self::Lifecycle | Self::Calls | Self::Ledger | Self::LedgerBefore | Self::LedgerCalls => false,
             Self::Faults => level.has_classes(),
             Self::Allocations => level.has_allocations(),
             Self::Lite => level == Level::Lite,
@@ -77,12 +88,24 @@ const LITE: Hook = Hook {
     set: Set::Lite,
 };
 
+/// A program of the ledger.
+const fn ledger(name: &'static str, program: &'static str, set: Set) -> Hook {
+    Hook { name, program, how: How::Typed, skipped: Skipped::Record(Kind::Ledger), set }
+}
+
+/// The tracepoint that is passed before an exec changes anything.
+pub(super) const BEFORE_EXEC: &str = "sched_prepare_exec";
+
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
-/// out again; what every fault passes last.
-const HOOKS: [Hook; 15] = [
+/// out again; what every fault passes last. The ledger's stand before those of births and execs, and run first.
+const HOOKS: [Hook; 19] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
+    ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
+    ledger("sys_enter", "ledger_enter", Set::LedgerCalls),
+    ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
+    ledger("sched_process_fork", "ledger_fork", Set::Ledger),
     typed("sched_process_fork", Skipped::Record(Kind::Fork), Set::Lifecycle),
     typed("task_newtask", Skipped::Record(Kind::Fork), Set::Lifecycle),
     typed("cgroup_mkdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
@@ -100,13 +123,17 @@ const HOOKS: [Hook; 15] = [
 /// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
 /// switching preemption off). There the kernel skips a typed program while another task is preempted in it on the
 /// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
-/// callbacks, the lock of the cgroups' paths) can stay typed. An exec is told by a typed program; one attached behind it, of the kind
+/// callbacks, the lock of the cgroups' paths) can stay typed. So does the ledger's on exec: all of perf's kind on one
+/// tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is told by a typed program; one attached behind it, of the kind
 /// that is never skipped, tells those that the first was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 15] = [
+const PREEMPTIBLE_HOOKS: [Hook; 18] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
+    format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
+    ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),
     format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
+    ledger("sched_wakeup_new", "ledger_wakeup_new", Set::Ledger),
     typed("sched_wakeup_new", Skipped::Record(Kind::Fork), Set::Lifecycle),
     typed("cgroup_mkdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
     typed("cgroup_rmdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
@@ -179,10 +206,22 @@ mod tests {
 
     #[test]
     fn each_program_stands_once_in_a_set() {
-        for hooks in [HOOKS, PREEMPTIBLE_HOOKS] {
-            let mut programs = hooks.map(|hook| hook.program);
+        for hooks in [&HOOKS[..], &PREEMPTIBLE_HOOKS[..]] {
+            let mut programs: Vec<_> = hooks.iter().map(|hook| hook.program).collect();
             programs.sort_unstable();
             assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
+        }
+    }
+
+    /// What a process inherits must be known when its birth or its exec is told.
+    #[test]
+    fn the_ledger_is_told_before_what_it_is_about() {
+        for hooks in [&HOOKS[..], &PREEMPTIBLE_HOOKS[..]] {
+            for (at, hook) in hooks.iter().enumerate().filter(|(_, hook)| hook.set == Set::Ledger) {
+                let on_same = |other: &&Hook| other.name == hook.name && other.set != Set::Ledger;
+                assert!(!hooks[..at].iter().any(|other| on_same(&other)), "{}", hook.program);
+                assert!(hooks[at..].iter().any(|other| on_same(&other)), "{}", hook.program);
+            }
         }
     }
 }

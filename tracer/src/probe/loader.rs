@@ -68,6 +68,16 @@ const IN_MEMORY: [&str; 8] = [
     "tracer.cgroup_path",
 ];
 
+/// The same of the ledger.
+const OF_MEMORY_IN_LEDGER: [&str; 6] = [
+    "tracer.ledger.signals",
+    "tracer.ledger.fds",
+    "tracer.ledger.changed.limits",
+    "tracer.ledger.all.signals",
+    "tracer.ledger.all.fds",
+    "tracer.ledger.all.limits",
+];
+
 /// What only the hooks of system calls tell.
 const OF_CALLS: [&str; 6] = [
     "tracer.fork.duration_ns",
@@ -77,6 +87,10 @@ const OF_CALLS: [&str; 6] = [
     "exec_failed",
     "fork_failed",
 ];
+
+/// What of the ledger only the state before an exec tells.
+const OF_BEFORE: [&str; 3] =
+    ["tracer.ledger.signals.reset", "tracer.ledger.fds.closed", "tracer.ledger.by_exec"];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -151,15 +165,18 @@ impl Loaded {
     /// Has the kernel verify the programs that will be attached, side by side: most of a start is this. One that is
     /// refused says why when it is attached.
     pub(super) fn load_all(&mut self, options: &Options) {
-        let wanted = |hook: &&Hook| match hook.set {
-            Set::Lifecycle => true,
-            Set::Calls => options.hooks == Hooks::Full,
-            Set::Faults | Set::Allocations | Set::Lite => self.can_read && hook.set.is_of(options.cow),
-        };
+        let wanted: Vec<_> = self
+            .hooks
+            .iter()
+            .filter(|hook| match hook.set.is_of_faults() {
+                true => self.can_read && hook.set.is_of(options.cow),
+                false => self.not_wanted(hook, options).is_none(),
+            })
+            .collect();
         let (missing, kernel_btf) = (&self.missing, self.kernel_btf.as_ref());
         let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
         thread::scope(|scope| {
-            for hook in self.hooks.iter().filter(wanted).filter(|hook| !missing.contains(&hook.name)) {
+            for hook in wanted.into_iter().filter(|hook| !missing.contains(&hook.name)) {
                 let program = programs.remove(hook.program);
                 scope.spawn(move || match program {
                     Some(Program::BtfTracePoint(program)) => load_typed(program, hook.name, kernel_btf),
@@ -219,9 +236,26 @@ impl Loaded {
         }
     }
 
-    pub(super) fn attach_lifecycle(&mut self, hooks: Hooks) -> Result<(), Error> {
+    /// Why a program is not wanted that has nothing to do with counting copies; `None` when it is.
+    fn not_wanted(&self, hook: &Hook, options: &Options) -> Option<&'static str> {
+        let is_full = options.hooks == Hooks::Full;
+        let has_before = !self.missing.contains(&hooks::BEFORE_EXEC);
+        match hook.set {
+            Set::Calls if !is_full => Some("only with --hooks full"),
+            Set::Ledger | Set::LedgerBefore | Set::LedgerCalls if !options.ledger => {
+                Some("only with --ledger changes or full")
+            }
+            Set::LedgerBefore if !has_before => Some("this kernel has no such tracepoint (6.10)"),
+            Set::LedgerCalls if !is_full => Some("only with --hooks full"),
+            Set::LedgerCalls if has_before => Some("sched_prepare_exec tells it"),
+            _ => None,
+        }
+    }
+
+    /// Attaches what is not for counting copies.
+    pub(super) fn attach_lifecycle(&mut self, options: &Options) -> Result<(), Error> {
         for hook in self.hooks {
-            if hook.set == Set::Lifecycle || (hook.set == Set::Calls && hooks == Hooks::Full) {
+            if !hook.set.is_of_faults() && self.not_wanted(hook, options).is_none() {
                 self.attach_hook(hook).map_err(|reason| {
                     if reason.contains(NOT_PERMITTED) {
                         Error::Privilege(reason)
@@ -253,11 +287,11 @@ impl Loaded {
     }
 
     pub(super) fn detach_faults(&mut self) {
-        self.detach_set(|set| !matches!(set, Set::Lifecycle | Set::Calls));
+        self.detach_set(Set::is_of_faults);
     }
 
     pub(super) fn detach_lifecycle(&mut self) {
-        self.detach_set(|set| matches!(set, Set::Lifecycle | Set::Calls));
+        self.detach_set(|set| !set.is_of_faults());
     }
 
     /// Unhooks in the reverse order of attachment.
@@ -297,16 +331,14 @@ impl Loaded {
     ) -> Capabilities {
         let mut hooks: Vec<HookState> = Vec::new();
         for hook in self.hooks {
-            let reason = match hook.set {
-                Set::Lifecycle => None,
-                Set::Calls if options.hooks == Hooks::Full => None,
-                Set::Calls => Some("only with --hooks full".to_owned()),
-                Set::Faults | Set::Allocations | Set::Lite if hook.set.is_of(level) => None,
-                Set::Faults | Set::Allocations | Set::Lite => Some(why_not_more.to_owned()),
+            let reason = match hook.set.is_of_faults() {
+                true => (!hook.set.is_of(level)).then_some(why_not_more),
+                false => self.not_wanted(hook, options),
             };
+            let reason = reason.map(str::to_owned);
             let state = HookState { name: hook.name, on: reason.is_none(), reason };
             match hooks.iter_mut().find(|other| other.name == hook.name) {
-                // Two programs on one tracepoint.
+                // Several programs on one tracepoint.
                 Some(other) if state.on => *other = state,
                 Some(_) => {}
                 None => hooks.push(state),
@@ -317,6 +349,16 @@ impl Loaded {
             for field in OF_CALLS {
                 unavailable.push((field, "only with --hooks full".to_owned()));
             }
+        }
+        let is_before = |hook: &&Hook| matches!(hook.set, Set::LedgerBefore | Set::LedgerCalls);
+        let tells_before = |hook: &Hook| self.not_wanted(hook, options).is_none();
+        if options.ledger && !self.hooks.iter().filter(is_before).any(tells_before) {
+            const WHY: &str =
+                "this kernel tells the state before an exec only with --hooks full (before 6.10)";
+            unavailable.extend(OF_BEFORE.map(|field| (field, WHY.to_owned())));
+        }
+        if options.ledger && !self.can_read {
+            unavailable.extend(OF_MEMORY_IN_LEDGER.map(|field| (field, NOT_READABLE.to_owned())));
         }
         if !self.can_read {
             unavailable.extend(IN_MEMORY.map(|field| (field, NOT_READABLE.to_owned())));

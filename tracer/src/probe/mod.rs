@@ -46,6 +46,8 @@ pub struct Options {
     pub tree: bool,
     /// The set of hooks.
     pub hooks: Hooks,
+    /// Also what each process inherits, keeps and loses, at its fork and at each exec.
+    pub ledger: bool,
     /// How closely copies are to be followed, if this kernel allows it.
     pub cow: Level,
     /// Bytes of the ring; a power of two and a multiple of the page size.
@@ -206,7 +208,7 @@ impl Probe {
         let (level, mut control, why_not_more) = levels.find(options.cow);
         // What is lost from here on is of the trace, although nobody takes records from the ring yet.
         let (reported, reported_misses) = (counts.total(), Misses::of(&loaded));
-        loaded.attach_lifecycle(options.hooks)?;
+        loaded.attach_lifecycle(options)?;
         if !options.tree {
             // From here on each process is either born in sight or was there before. The latter have their place in
             // the table before their first fault is seen, since several of their threads may fault at once. One that

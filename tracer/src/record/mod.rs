@@ -4,6 +4,7 @@
 //! A [`Record`] borrows from the lifecycle's table and is written at once; nothing here is kept.
 
 mod control;
+mod ledger;
 mod names;
 mod place;
 mod steps;
@@ -15,6 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
     Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
+};
+pub use ledger::{
+    Against, All, AllFds, AllSignals, Change, Changed, Fds, How, Ids, Ledger, LedgerField, Limits, Memory,
+    SignalChanges, SignalSet, Umask,
 };
 pub use names::{ExitVia, ForkKind, Origin, ReleasedBy, Signal};
 pub use place::{Container, File, Leader, Namespaces, OtherNamespaces, Terminal};
@@ -112,6 +117,12 @@ struct Limit {
 
 impl Limit {
     const NONE: Self = Self { args: usize::MAX, path: usize::MAX };
+
+    /// All of a ledger, if there is room for it.
+    fn ledger(self, ledger: LedgerField<'_>) -> Option<Option<Ledger>> {
+        let is_short = self.path != Self::NONE.path;
+        ledger.map(|ledger| ledger.map(|ledger| if is_short { ledger.short() } else { *ledger }))
+    }
 }
 
 impl<'a> Record<'a> {
@@ -195,7 +206,7 @@ impl<'a> Record<'a> {
         match self {
             Self::Timeline(r) => r.write(limit, line),
             Self::Cow(r) => r.write(line),
-            Self::Fork(r) => r.write(line),
+            Self::Fork(r) => r.write(limit, line),
             Self::Exec(r) => r.write(limit, line),
             Self::ExecFailed(r) => r.write(line),
             Self::ForkFailed(r) => r.write(line),

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Limit, Line, ProcessId, Reap, Subject,
-    Text, Time, Usage,
+    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Ledger, LedgerField, Limit, Line,
+    ProcessId, Reap, Subject, Text, Time, Usage,
 };
 
 /// The process that a step is about; what does not apply is absent.
@@ -77,6 +77,8 @@ pub struct ForkStep<'a> {
     pub parent: ProcessId,
     /// How.
     pub fork: ForkFacts,
+    /// What the child inherited.
+    pub ledger: LedgerField<'a>,
 }
 
 /// What is known of a fork at once.
@@ -98,10 +100,16 @@ pub struct ForkFacts {
 }
 
 impl ForkStep<'_> {
-    pub(super) fn write(&self, line: Line<'_>) {
+    pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
+        #[derive(Serialize)]
+        struct Tracer {
+            fork: ForkFacts,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            ledger: Option<Option<Ledger>>,
+        }
         let who =
             Who { vpid: Some(self.vpid), parent: Some(self.parent), ..Who::new(&self.subject, self.entity) };
-        line.of_process(self.time, who, under!(fork: self.fork));
+        line.of_process(self.time, who, Tracer { fork: self.fork, ledger: limit.ledger(self.ledger) });
     }
 }
 
@@ -122,6 +130,8 @@ pub struct ExecStep<'a> {
     pub args_count: u32,
     /// The rest.
     pub exec: Exec<'a>,
+    /// What it kept and lost.
+    pub ledger: LedgerField<'a>,
 }
 
 impl ExecStep<'_> {
@@ -129,6 +139,8 @@ impl ExecStep<'_> {
         #[derive(Serialize)]
         struct Tracer<'a> {
             exec: Exec<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            ledger: Option<Option<Ledger>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             args_b64: Option<Base64<'a>>,
         }
@@ -143,7 +155,7 @@ impl ExecStep<'_> {
             args_count: Some(self.args_count),
             ..Who::new(&self.subject, self.entity)
         };
-        let tracer = Tracer { exec, args_b64: args.exact() };
+        let tracer = Tracer { exec, ledger: limit.ledger(self.ledger), args_b64: args.exact() };
         line.of_process(self.time, who, tracer);
     }
 }

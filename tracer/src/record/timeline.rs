@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use tracer_common::event::{KINDS, Kind};
 
 use super::{
-    Args, Base64, Common, Container, Copies, Decimal, EntityId, ExitVia, File, ForkKind, Leader, Limit, Line,
-    Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Subject, Terminal, Text, Time,
+    Args, Base64, Common, Container, Copies, Decimal, EntityId, ExitVia, File, ForkKind, Leader, Ledger,
+    LedgerField, Limit, Line, Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Subject, Terminal,
+    Text, Time,
 };
 
 /// The life of a process.
@@ -25,6 +26,8 @@ pub struct Timeline<'a> {
     pub container: Option<Container<'a>>,
     /// What it did.
     pub tracer: Story<'a>,
+    /// What its last program kept and lost.
+    pub ledger: LedgerField<'a>,
 }
 
 /// The process, in ECS's words.
@@ -283,7 +286,7 @@ impl Missing {
     /// The program that it ran is not known: it inherited it from a process that was not known then.
     pub const PROGRAM: Self = Self(1 << (6 + KINDS));
 
-    const NAMES: [(Self, &'static str); 15] = [
+    const NAMES: [(Self, &'static str); 16] = [
         (Self::BIRTH, "birth"),
         (Self::EXIT, "exit"),
         (Self::COUNTERS, "counters"),
@@ -299,6 +302,7 @@ impl Missing {
         (Self::lost(Kind::ExecFailed), "lost:exec_failed"),
         (Self::lost(Kind::ForkFailed), "lost:fork_failed"),
         (Self::lost(Kind::Cgroup), "lost:cgroup"),
+        (Self::lost(Kind::Ledger), "lost:ledger"),
     ];
 
     /// Records of `kind` were lost while it lived.
@@ -346,6 +350,8 @@ impl Timeline<'_> {
             #[serde(flatten)]
             story: Story<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            ledger: Option<Option<Ledger>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             args_b64: Option<Base64<'a>>,
         }
         let mut process = self.process;
@@ -363,7 +369,8 @@ impl Timeline<'_> {
         story.exec.path = story.exec.path.map(|path| path.cut(limit.path));
         story.exec.interpreters.0 = story.exec.interpreters.0.map(|path| path.cut(limit.path));
         story.cgroup_path = story.cgroup_path.map(|path| path.cut(limit.path));
-        let tracer = Tracer { story, args_b64: process.args.and_then(Args::exact) };
+        let ledger = limit.ledger(self.ledger);
+        let tracer = Tracer { story, ledger, args_b64: process.args.and_then(Args::exact) };
         let common = Common {
             duration: Some(self.duration_ns),
             user: Some(self.user),

@@ -36,6 +36,7 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(bytes(cgroup));
             out.extend_from_slice(path);
         }
+        Event::Ledger(ledger) => out.extend_from_slice(bytes(ledger)),
         Event::CgroupFound { id, path } => {
             number(CGROUP_FOUND);
             out.extend_from_slice(&id.to_le_bytes());

@@ -226,6 +226,7 @@ mod tests {
     use tracer_common::{
         counter::{COUNTERS, Counters, Totals},
         event::{self as wire, Cgroup, Exit, FILE_NAME_BYTES, File, Header, Kind, Place, Process, Usage},
+        ledger::{Facts, Ledger},
     };
 
     fn head() -> Head {
@@ -306,6 +307,12 @@ mod tests {
                 path: b"/a.svc",
             },
             Event::CgroupFound { id: 3, path: b"/b.svc" },
+            Event::Ledger(Ledger {
+                header: header(Kind::Ledger, size_of::<Ledger>()),
+                phase: 1,
+                reserved: 0,
+                facts: Facts { uid: 2, open: [3; 16], environment_bytes: 4, ..Facts::default() },
+            }),
             Event::Progress {
                 tgid: 3,
                 process: Process {

@@ -8,6 +8,7 @@ use tracer_common::{
         Cgroup, Exec, ExecFailed, Exit, FILE_NAME_BYTES, File, Fork, ForkFailed, Free, Header, KINDS, Kind,
         Place, Process, Usage, Wait,
     },
+    ledger::{FD_WORDS, Facts, LIMITS, Ledger, Limit},
 };
 
 /// An event that need not make sense.
@@ -23,7 +24,7 @@ pub(crate) fn garbage() -> impl Strategy<Value = Garbage> {
     let pid = prop_oneof![0..6_u32, any::<u32>()];
     let number = prop_oneof![(0..8_u64).prop_map(|ticks| ticks * 10_000_000), any::<u64>(), Just(u64::MAX),];
     (
-        0..14_u8,
+        0..16_u8,
         [pid.clone(), pid.clone(), pid.clone(), pid],
         [number.clone(), number.clone(), number.clone(), number],
         prop::collection::vec(any::<u8>(), 0..20),
@@ -155,6 +156,31 @@ impl Garbage {
                     count: *k,
                 }),
             },
+            13 | 14 => Event::Ledger(Ledger {
+                header,
+                phase: d % 5,
+                reserved: 0,
+                facts: Facts {
+                    uid: *a,
+                    gid: *c,
+                    euid: *d,
+                    egid: *a,
+                    static_prio: *c,
+                    umask: *d,
+                    known: *c,
+                    max_fds: *d,
+                    blocked: *n,
+                    ignored: *m,
+                    caught: *k,
+                    open: [*l; FD_WORDS],
+                    cloexec: [*m; FD_WORDS],
+                    limits: [Limit { soft: *k, hard: *l }; LIMITS],
+                    text_bytes: *n,
+                    data_bytes: *m,
+                    args_bytes: *k,
+                    environment_bytes: *l,
+                },
+            }),
             _ => Event::Tick { ktime_ns: *n },
         }
     }

@@ -14,6 +14,7 @@ use tracer_common::{
         AutoReap, Exec, ExecFailed, Exit, FILE_NAME_BYTES, FLAG_NO_PARENT, File, Fork, ForkFailed, Free,
         Header, Kind, Place, Process, Usage, Wait, device_number,
     },
+    ledger::{Facts, Ledger, Phase},
 };
 
 /// 2026-01-01, as CLOCK_REALTIME less CLOCK_BOOTTIME.
@@ -353,6 +354,15 @@ impl Story {
         };
         change(&mut free);
         self.event(Event::Free(free))
+    }
+
+    /// The state of `pid`, which may be about to be born.
+    pub(crate) fn ledger(&mut self, pid: u32, phase: Phase, facts: Facts) -> &mut Self {
+        if !self.lives.contains_key(&pid) {
+            self.existing(pid, self.now_ns / MS);
+        }
+        let header = self.header::<Ledger>(Kind::Ledger, pid, 0);
+        self.event(Event::Ledger(Ledger { header, phase: phase as u32, reserved: 0, facts }))
     }
 
     pub(crate) fn progress(&mut self, pid: u32) -> &mut Self {

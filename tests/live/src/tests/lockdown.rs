@@ -25,7 +25,7 @@ fn confidentiality() -> Outcome {
     fs::write(LOCKDOWN, "confidentiality").map_err(|error| format!("{LOCKDOWN}: {error}"))?;
     let plan = Plan::workload("kinds")?;
     let program = plan.dir.link_self("true")?;
-    let run = plan.arg(&program).run()?;
+    let run = plan.option("--ledger").option("full").arg(&program).run()?;
     let mut check = Check::bare(&run);
     if run.code == Some(69) {
         // Up to 5.14 even the current process can only be found through such reads.
@@ -37,7 +37,7 @@ fn confidentiality() -> Outcome {
     check.same("exit code", run.code, Some(0));
     let hello = run.stream.lines.first().unwrap_or(&Value::Null);
     check.same("level", at(hello, "/tracer/cow_level").as_str(), Some("lite"));
-    for field in ["process.executable", "process.args", "tracer.cow.by_page"] {
+    for field in ["process.executable", "process.args", "tracer.cow.by_page", "tracer.ledger.fds"] {
         check.that(at(hello, "/tracer/unavailable").get(field).is_some(), format!("{field}: no reason"));
     }
     for fact in processes(&run) {
@@ -51,6 +51,13 @@ fn confidentiality() -> Outcome {
         check.field(line, "/tracer/reap/by_pid", at(fact, "/reaper").clone());
         check.field(line, "/process/executable", Value::Null);
         check.field(line, "/process/args", Value::Null);
+        if number(fact, "/execs") > 0 {
+            for field in ["/signals", "/fds", "/changed/limits", "/all/limits"] {
+                check.field(line, &format!("/tracer/ledger{field}"), Value::Null);
+            }
+            check.field(line, "/tracer/ledger/against", "birth");
+            check.field(line, "/tracer/ledger/all/euid", 0);
+        }
         check.field(line, "/tracer/missing", json!(["program"]));
     }
     check.done()

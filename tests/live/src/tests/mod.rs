@@ -6,6 +6,7 @@ mod cow;
 mod ends;
 mod filters;
 mod full;
+mod ledger;
 mod levels;
 mod life;
 mod limits;
@@ -39,6 +40,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         usage::all(),
         place::all(),
         limits::all(),
+        ledger::all(),
         cow::all(),
         levels::all(),
         progress::all(),

@@ -56,6 +56,17 @@ impl Board {
         self.slot(index).load(Ordering::SeqCst)
     }
 
+    /// Stores 64 bits in this number and the next one.
+    pub(crate) fn set_mask(&self, index: usize, mask: u64) {
+        self.set(index, mask as i32);
+        self.set(index + 1, (mask >> 32) as i32);
+    }
+
+    /// Reads them.
+    pub(crate) fn mask(&self, index: usize) -> u64 {
+        u64::from(self.get(index) as u32) | u64::from(self.get(index + 1) as u32) << 32
+    }
+
     /// Adds to a number.
     pub(crate) fn add(&self, index: usize, value: i32) {
         self.slot(index).fetch_add(value, Ordering::SeqCst);

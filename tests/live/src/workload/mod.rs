@@ -8,6 +8,7 @@ mod cow;
 mod ends;
 mod facts;
 mod frames;
+pub(crate) mod ledger;
 mod life;
 mod limits;
 mod memory;
@@ -51,6 +52,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || cow::run(name, rest, &mut facts)
         || usage::run(name, rest, &mut facts)
         || progress::run(name, rest, &mut facts)
+        || ledger::run(name, rest, &mut facts)
         || place::run(name, rest, &mut facts)
         || limits::run(name, rest, &mut facts)
         || stress::run(name, rest);
