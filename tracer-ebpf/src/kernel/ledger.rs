@@ -62,7 +62,10 @@ impl<P: Pointer> Task<P> {
         }
     }
 
-    /// SAFETY: as for `facts`, here and below.
+    /// These return `false` when it cannot be read.
+    ///
+    /// # Safety
+    /// As of [`Self::facts`], here and below.
     #[inline(always)]
     unsafe fn limits(self, to: *mut Facts) -> bool {
         const BYTES: u32 = (LIMITS * size_of::<Limit>()) as u32;
@@ -76,16 +79,15 @@ impl<P: Pointer> Task<P> {
 
     #[inline(always)]
     unsafe fn signals(self, to: *mut Facts, actions: *mut Actions) -> bool {
-        let ignored = unsafe { &raw mut (*to).ignored };
-        let caught = unsafe { &raw mut (*to).caught };
         let handlers = self.0.follow(offset!(task_sighand));
         // SAFETY: the caller's. Masks are kept in memory, about which the verifier knows nothing: so it follows each
         // turn of the loop once.
         unsafe {
-            ignored.write_volatile(0);
-            caught.write_volatile(0);
+            let ignored = &raw mut (*to).ignored;
+            let caught = &raw mut (*to).caught;
             let from = handlers.number(ignored) + u64::from(offset!(sighand_action));
             ignored.write_volatile(0);
+            caught.write_volatile(0);
             // Where the handler of SIGCHLD is says that the elements have the size that is assumed.
             if offset!(sighand_child_handler)
                 != offset!(sighand_action) + CHLD * size_of::<SigAction>() as u32
