@@ -102,7 +102,6 @@ const HOOKS: [Hook; 19] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
     ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
-    ledger("sys_enter", "ledger_enter", Set::LedgerCalls),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
     ledger("sched_process_fork", "ledger_fork", Set::Ledger),
@@ -112,6 +111,7 @@ const HOOKS: [Hook; 19] = [
     typed("cgroup_rmdir", Skipped::Record(Kind::Cgroup), Set::Lifecycle),
     typed("sys_exit", Skipped::Nothing, Set::Calls),
     typed("sys_enter", Skipped::Nothing, Set::Calls),
+    ledger("sys_enter", "ledger_enter", Set::LedgerCalls),
     typed("signal_generate", Skipped::Fault, Set::Faults),
     typed("tlb_flush", Skipped::Nothing, Set::Faults),
     typed("mm_page_alloc", Skipped::Nothing, Set::Allocations),
@@ -123,9 +123,10 @@ const HOOKS: [Hook; 19] = [
 /// The same where tracepoints can be preempted (from 7.0: include/linux/tracepoint.h takes srcu_fast instead of
 /// switching preemption off). There the kernel skips a typed program while another task is preempted in it on the
 /// same CPU. What runs with interrupts or preemption off in any case (the fault path, the run queue's lock, RCU's
-/// callbacks, the lock of the cgroups' paths) can stay typed. So does the ledger's on exec: all of perf's kind on one
-/// tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is told by a typed program; one attached behind it, of the kind
-/// that is never skipped, tells those that the first was not run for.
+/// callbacks, the lock of the cgroups' paths) can stay typed. So does the ledger's on exec: all of perf's kind on
+/// one tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is
+/// told by a typed program; one attached behind it, of the kind that is never skipped, tells those that the first
+/// was not run for.
 const PREEMPTIBLE_HOOKS: [Hook; 18] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),

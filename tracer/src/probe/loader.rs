@@ -242,10 +242,10 @@ impl Loaded {
         let has_before = !self.missing.contains(&hooks::BEFORE_EXEC);
         match hook.set {
             Set::Calls if !is_full => Some("only with --hooks full"),
+            Set::LedgerBefore if !has_before => Some("this kernel has no such tracepoint (6.10)"),
             Set::Ledger | Set::LedgerBefore | Set::LedgerCalls if !options.ledger => {
                 Some("only with --ledger changes or full")
             }
-            Set::LedgerBefore if !has_before => Some("this kernel has no such tracepoint (6.10)"),
             Set::LedgerCalls if !is_full => Some("only with --hooks full"),
             Set::LedgerCalls if has_before => Some("sched_prepare_exec tells it"),
             _ => None,
