@@ -1,18 +1,21 @@
 //! Where there is more than there is room for: tracer starts all the same, and declares what it lacks.
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Failed, Trial};
 
 use super::{filters::stop, trial};
 use crate::{
     check::{Check, Outcome},
-    harness::{Guard, Plan, Workload},
+    harness::{Guard, Plan, Workload, in_vm},
     stream::{at, number},
     workload::STORM,
 };
 
 /// All of them.
 pub(super) fn all() -> Vec<Trial> {
-    vec![trial("full::table_from_the_start", table), trial("full::ring_before_it_is_read", ring)]
+    vec![
+        trial("full::table_from_the_start", table),
+        Trial::ignorable_test("full::ring_before_it_is_read", ring),
+    ]
 }
 
 /// The least size of the table.
@@ -41,16 +44,20 @@ fn table() -> Outcome {
 }
 
 /// Records that find the ring full before tracer takes any.
-fn ring() -> Outcome {
+fn ring() -> Result<Completion, Failed> {
+    if in_vm() {
+        return Ok(Completion::ignored_with("too slow to fill a ring while tracer starts"));
+    }
     let plan = Plan::new()?.option("--ring-bytes").option("64K");
     let program = plan.dir.link_self(STORM)?;
-    // More than there is time for.
-    let storm = Guard::workload([STORM.into(), program.into_os_string(), "1000000".into()])?;
+    // More than there is time for, and more than the ring holds while tracer starts.
+    let storm = Guard::workload(["wordy-storm".into(), program.into_os_string(), "1000000".into()])?;
     let mut live = plan.start()?;
     live.wait_line("a full ring", |line| at(line, "/tracer/lost/stage") == "ring")?;
     drop(storm);
     let run = stop(live)?;
     let mut check = Check::lossy(&run);
     check.same("exit code", run.code, Some(0));
-    check.done()
+    check.done()?;
+    Ok(Completion::Completed)
 }

@@ -35,7 +35,8 @@ pub(crate) fn run(name: &str, args: &[OsString]) -> Option<u8> {
         "many" => many(number(args, 0)),
         "sigterm" => sigterm(&args[0]),
         "on-demand" => on_demand(args),
-        "storm" => storm(&args[0], number(args, 1)),
+        "storm" => storm(&args[0], number(args, 1), ""),
+        "wordy-storm" => storm(&args[0], number(args, 1), &"x".repeat(4_000)),
         _ => return None,
     })
 }
@@ -94,12 +95,14 @@ fn on_demand(args: &[OsString]) -> u8 {
     0
 }
 
-/// `count` times fork, exec of `program` with its number as argument, exit; some of them at the same time.
-fn storm(program: &OsString, count: i32) -> u8 {
+/// `count` times fork, exec of `program` with its number and `word` as arguments, exit; some of them at the same time.
+fn storm(program: &OsString, count: i32, word: &str) -> u8 {
     let path = text(program);
     let mut live = std::collections::VecDeque::with_capacity(STORM_WIDTH);
     for number in 0..count {
-        let args = Args::new([STORM.to_owned(), number.to_string()]);
+        let number = number.to_string();
+        let words = [STORM, &number, word];
+        let args = Args::new(words.into_iter().filter(|word| !word.is_empty()));
         if live.len() == STORM_WIDTH {
             assert_eq!(sys::wait(live.pop_front().unwrap_or(-1)), 0, "a child of the storm failed");
         }
