@@ -13,7 +13,7 @@ use std::{
 
 use tracer_common::{
     counter::{self, Class, DEMAND_ZERO, Mode, UNSORTED},
-    event::Process,
+    state::Process,
 };
 
 use super::{
@@ -146,13 +146,13 @@ impl Test<'_> {
     /// Pages that a fork shared: a child of ours copies some, and we reuse others when it is gone.
     fn shared_pages(&mut self) -> Result<(), String> {
         let pagemap = File::open("/proc/self/pagemap").map_err(|e| format!("/proc/self/pagemap: {e}"))?;
-        let pages = || Pages::new(PAGES + 1).map_err(|e| format!("mmap: {e}"));
+        let pages = || Pages::new(PAGES + 2).map_err(|e| format!("mmap: {e}"));
         let mut shared = Vec::new();
         for _ in 0..2 * ROUNDS {
             shared.push(pages()?);
         }
         let (to_copy, to_reuse) = shared.split_at(ROUNDS);
-        shared.iter().for_each(fill);
+        shared.iter().for_each(|pages| fill(pages, PAGES));
         let child = Child::fork(to_copy).map_err(|e| format!("fork: {e}"))?;
         let entered = self.processes.enter(child.pid, 0).map_err(|e| e.to_string());
         let copied = entered.and_then(|()| {
@@ -169,7 +169,7 @@ impl Test<'_> {
         self.rounds(self.own, |round| {
             let pages = &to_reuse[round];
             let before = frames(&pagemap, pages)?;
-            fill(pages);
+            fill(pages, PAGES + 1);
             let after = frames(&pagemap, pages)?;
             let anon = before.iter().zip(&after).filter(|(before, after)| before != after).count() as u64;
             reused += PAGES as u64 - anon;
@@ -179,12 +179,13 @@ impl Test<'_> {
     }
 }
 
-/// Writes all pages but the last, which ends the last fault by being read for the first time.
-fn fill(pages: &Pages) {
+/// Writes the first [`PAGES`] pages. `untouched` is one behind them that was not even read until now: to read it makes
+/// the fault that settles the last one of the writes.
+fn fill(pages: &Pages, untouched: usize) {
     for page in 0..PAGES {
         pages.write(page, 1);
     }
-    pages.read(PAGES);
+    pages.read(untouched);
 }
 
 fn frames(pagemap: &File, pages: &Pages) -> Result<[u64; PAGES], String> {
@@ -219,7 +220,7 @@ impl Child {
                 if receive(&order).is_err() {
                     break;
                 }
-                fill(pages);
+                fill(pages, PAGES + 1);
                 if send(&answer).is_err() {
                     break;
                 }
