@@ -4,8 +4,8 @@
 //! Each record is a [`Header`], a body by its kind, and for some kinds a tail of bytes.
 
 use crate::{
-    Wire,
     counter::{Counters, Totals},
+    place::{File, Place},
 };
 
 /// Bytes of `task_struct.comm` (`TASK_COMM_LEN`).
@@ -115,56 +115,6 @@ pub struct Header {
     /// `start_boottime` of the process's leader: with the tgid, the identity of the process.
     pub start_time_ns: u64,
 }
-
-/// Kinds of namespaces, in the order of [`Place::namespaces`]: the names of `/proc/PID/ns`.
-pub const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-
-/// Where a process stands at the moment: what it inherits and can change.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Id of its cgroup in the v2 hierarchy, the inode number of its directory.
-    pub cgroup_id: u64,
-    /// Inode number of each of its [`NAMESPACES`]; 0 when it is not known.
-    pub namespaces: [u32; NAMESPACES.len()],
-    /// Its session: the pid of the leader, in the initial pid namespace.
-    pub session: u32,
-    /// Its process group, likewise.
-    pub group: u32,
-    /// Its terminal as the kernel numbers devices, see [`device`]; 0 when it has none.
-    pub tty: u32,
-    /// Always 0.
-    pub reserved: u32,
-}
-
-/// Major and minor number of a device, as the kernel keeps them (include/linux/kdev_t.h).
-pub const fn device(number: u32) -> (u32, u32) {
-    (number >> MINOR_BITS, number & ((1 << MINOR_BITS) - 1))
-}
-
-/// The inverse of [`device`].
-pub const fn device_number(major: u32, minor: u32) -> u32 {
-    major << MINOR_BITS | minor
-}
-
-const MINOR_BITS: u32 = 20;
-
-/// The file that a process runs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct File {
-    /// Inode number.
-    pub inode: u64,
-    /// Device of its file system, see [`device`].
-    pub device: u32,
-    /// Names that it has; 0 when it was deleted, or never had one.
-    pub links: u32,
-    /// The beginning of its name.
-    pub name: [u8; FILE_NAME_BYTES],
-}
-
-/// Bytes of [`File::name`]: what begins the name of a memfd, and 24 bytes of what follows.
-pub const FILE_NAME_BYTES: usize = 32;
 
 /// A birth: `task_newtask` and `sched_process_fork`, in the parent, before the child runs.
 #[repr(C)]
@@ -396,65 +346,10 @@ pub struct Cgroup {
     pub path_len: u32,
 }
 
-/// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// `start_boottime` of the leader; 0 while not known (the process was there before us).
-    pub start_time_ns: u64,
-    /// CLONE_* flags it was born with.
-    pub clone_flags: u64,
-    /// `start_boottime` of the fork-time parent's leader.
-    pub parent_start_time_ns: u64,
-    /// The memory (`mm_struct`) whose exec was reported last.
-    pub exec_mm: u64,
-    /// The memory in which a thread's last first fault was: see `mm_totals`.
-    pub mm: u64,
-    /// Its sums when a thread first faulted in `mm`. An exec faults in the new memory before it is reported.
-    pub mm_totals: Totals,
-    /// Fork-time parent; 0 when it was there before us.
-    pub parent_tgid: u32,
-    /// Always 0.
-    pub reserved: u32,
-    /// Its counters.
-    pub counters: Counters,
-}
-
-/// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
-pub const THREAD_BYTES: usize = 96;
-
-/// Counts of one CPU; an element of the map `STATS`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Events of each [`Kind`] that were to be recorded.
-    pub seen: [u64; KINDS],
-    /// Those that were put into the ring.
-    pub submitted: [u64; KINDS],
-    /// Those that found the ring full.
-    pub ring_full: [u64; KINDS],
-    /// Processes that found their table full: no counters for them.
-    pub process_full: u64,
-    /// Faults that found the table of threads full: not counted.
-    pub thread_full: u64,
-    /// Faults counted for a thread whose process had left the table: not on any timeline.
-    pub late: u64,
-}
-
-macro_rules! wire {
-    ($($name:ident = $size:expr),* $(,)?) => { $(
-        // SAFETY: `repr(C)`, integers and arrays only; the size assert proves there is no padding.
-        unsafe impl Wire for $name {}
-        const _: () = assert!(size_of::<$name>() == $size);
-    )* };
-}
-
 /// Bytes of a [`Header`].
 const H: usize = 6 * 4 + 2 * 8;
 wire! {
     Header = H,
-    Place = 8 + 4 * NAMESPACES.len() + 4 * 4,
-    File = 8 + 2 * 4 + FILE_NAME_BYTES,
     Fork = H + 8 * 8 + size_of::<Place>() + 32 + 10 * 4 + COMM_BYTES,
     Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 10 * 4 + COMM_BYTES,
     Usage = 6 * 8,
@@ -464,6 +359,4 @@ wire! {
     ExecFailed = H + 8,
     ForkFailed = H + 4 * 4 + 3 * 8,
     Cgroup = H + 16,
-    Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
-    Stats = (3 * KINDS + 3) * 8,
 }

@@ -5,12 +5,23 @@
 //! by the size asserts beside each struct.
 #![no_std]
 
+/// Says of structs that they may cross as bytes, and asserts their size: it proves that there is no padding.
+macro_rules! wire {
+    ($($name:ident = $size:expr),* $(,)?) => { $(
+        // SAFETY: `repr(C)`, integers and arrays only; the size assert proves there is no padding.
+        unsafe impl $crate::Wire for $name {}
+        const _: () = assert!(size_of::<$name>() == $size);
+    )* };
+}
+
 pub mod counter;
 pub mod event;
 pub mod ledger;
 pub mod offsets;
+pub mod place;
 pub mod settings;
 pub mod slot;
+pub mod state;
 
 /// Marks a struct that may cross between the kernel and the daemon as bytes.
 ///

@@ -6,8 +6,8 @@
 
 use tracer_common::{
     counter::{self, Class, HUGE_BYTES, Mode},
-    event::THREAD_BYTES,
     settings::{Control, HAS_ALLOC},
+    state::THREAD_BYTES,
 };
 
 use crate::{

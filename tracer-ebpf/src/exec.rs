@@ -14,8 +14,9 @@ use tracer_common::{
     counter::{self, Totals},
     event::{
         ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
-        FLAG_PATH_CUT, FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES, Process,
+        FLAG_PATH_CUT, FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES,
     },
+    state::Process,
 };
 
 use crate::{

@@ -12,7 +12,8 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::{self, COUNTERS},
-    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind, Process, Usage},
+    event::{Exit, FLAG_CORE, FLAG_NO_COUNTERS, Free, Kind, Usage},
+    state::Process,
 };
 
 use crate::{

@@ -8,10 +8,11 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::COUNTERS,
-    event::{Cgroup, Exec, ExecFailed, Process, Stats, TAIL_BYTES},
+    event::{Cgroup, Exec, ExecFailed, TAIL_BYTES},
     ledger::Ledger,
     settings::{Calibration, Control, TESTING},
     slot::Slot,
+    state::{Process, Stats},
 };
 
 use crate::{

@@ -8,7 +8,7 @@ use tracer_common::{
     Wire,
     event::{self as wire, Header, Kind},
     ledger::Ledger,
-    read,
+    place, read, state,
 };
 
 /// One input of the lifecycle.
@@ -67,7 +67,7 @@ pub enum Event<'a> {
         /// The process.
         tgid: u32,
         /// Its entry.
-        process: wire::Process,
+        process: state::Process,
     },
     /// Events were lost.
     Loss(Loss),
@@ -115,9 +115,9 @@ pub struct Snapshot<'a> {
     /// Its arguments, each ending in a NUL.
     pub args: &'a [u8],
     /// That file; `None` when it cannot be read.
-    pub file: Option<wire::File>,
+    pub file: Option<place::File>,
     /// Where it is; what is not known is 0.
-    pub place: wire::Place,
+    pub place: place::Place,
 }
 
 /// Events that never arrived.

@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use tracer_common::{
-    event::{self, FILE_NAME_BYTES, File, Place},
     offsets::MISSING,
+    place::{self, FILE_NAME_BYTES, File, Place},
 };
 
 use super::{Mm, Pointer, Reached, Task, offset, read_kernel, setting};
@@ -129,7 +129,7 @@ fn terminal<P: Pointer>(signal: P) -> u32 {
     }
     let driver = tty.follow(offset!(tty_driver));
     let minor = driver.read::<u32>(offset!(driver_minor_start)) + tty.read::<u32>(offset!(tty_index));
-    event::device_number(driver.read(offset!(driver_major)), minor)
+    place::device_number(driver.read(offset!(driver_major)), minor)
 }
 
 impl<P: Pointer> Mm<P> {

@@ -1,7 +1,7 @@
 //! The programs that processes run: shared by all processes that inherited them, and kept in buffers
 //! that are used again, so that a steady load allocates nothing.
 
-use tracer_common::event::File;
+use tracer_common::place::File;
 
 /// A program in the [`Images`]; whoever keeps one holds a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use tracer_common::{
     counter::{Counters, Totals},
-    event::{AutoReap, Place},
+    event::AutoReap,
+    place::Place,
 };
 
 use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, usage::Usage};

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use tracer_common::{counter::Counters, event::Process as Counted};
+use tracer_common::{counter::Counters, state::Process as Counted};
 
 use super::{Lifecycle, Output, bill, copies::Copies, cow, process::Process, table::Key};
 use crate::record::{Cow, Record, Shared, SharedWith};

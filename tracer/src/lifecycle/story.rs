@@ -16,7 +16,7 @@ use crate::{
         Subject, Terminal, Text, Timeline, User,
     },
 };
-use tracer_common::{counter, event::Place};
+use tracer_common::{counter, place::Place};
 
 /// exit(2).
 const SYS_EXIT: u32 = 60;

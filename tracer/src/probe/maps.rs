@@ -6,8 +6,9 @@ use aya::maps::{Array, Map, MapData};
 use tracer_common::{
     Wire,
     counter::{COUNTERS, Totals},
-    event::{KINDS, Process, Stats, THREAD_BYTES},
+    event::KINDS,
     settings::{Calibration, Control},
+    state::{Process, Stats, THREAD_BYTES},
 };
 
 use super::{

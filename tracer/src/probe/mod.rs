@@ -17,9 +17,10 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{
-    event::{KINDS, Kind, Process, Stats},
+    event::{KINDS, Kind},
     settings::{Control, TESTING},
     slot,
+    state::{Process, Stats},
 };
 
 use self::{

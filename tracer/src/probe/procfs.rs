@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tracer_common::event::{FILE_NAME_BYTES, File, NAMESPACES, PATH_BYTES, Place, device_number};
+use tracer_common::{
+    event::PATH_BYTES,
+    place::{FILE_NAME_BYTES, File, NAMESPACES, Place, device_number},
+};
 
 use crate::decode::Snapshot;
 

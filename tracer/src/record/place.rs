@@ -1,7 +1,7 @@
 //! Where a process stands: session, terminal, namespaces, container; and the file that it runs.
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
-use tracer_common::event::{self as wire, NAMESPACES};
+use tracer_common::place::{self as wire, NAMESPACES};
 
 use super::Text;
 

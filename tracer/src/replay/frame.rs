@@ -2,7 +2,8 @@
 
 use tracer_common::{
     Wire, bytes,
-    event::{KINDS, Kind, Process},
+    event::{KINDS, Kind},
+    state::Process,
 };
 
 use crate::decode::{self, Event, Loss, LossStage, Snapshot};

@@ -225,8 +225,10 @@ mod tests {
     use crate::decode::{Loss, LossStage, Snapshot};
     use tracer_common::{
         counter::{COUNTERS, Counters, Totals},
-        event::{self as wire, Cgroup, Exit, FILE_NAME_BYTES, File, Header, Kind, Place, Process, Usage},
+        event::{self as wire, Cgroup, Exit, Header, Kind, Usage},
         ledger::{Facts, Ledger},
+        place::{FILE_NAME_BYTES, File, Place},
+        state::Process,
     };
 
     fn head() -> Head {

@@ -4,11 +4,10 @@ use proptest::prelude::*;
 use tracer::decode::{Event, Loss, LossStage, Snapshot};
 use tracer_common::{
     counter::{COUNTERS, Totals},
-    event::{
-        Cgroup, Exec, ExecFailed, Exit, FILE_NAME_BYTES, File, Fork, ForkFailed, Free, Header, KINDS, Kind,
-        Place, Process, Usage, Wait,
-    },
+    event::{Cgroup, Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Usage, Wait},
     ledger::{FD_WORDS, Facts, LIMITS, Ledger, Limit},
+    place::{FILE_NAME_BYTES, File, Place},
+    state::Process,
 };
 
 /// An event that need not make sense.

@@ -11,10 +11,11 @@ use tracer::{
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
     event::{
-        AutoReap, Exec, ExecFailed, Exit, FILE_NAME_BYTES, FLAG_NO_PARENT, File, Fork, ForkFailed, Free,
-        Header, Kind, Place, Process, Usage, Wait, device_number,
+        AutoReap, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Usage, Wait,
     },
     ledger::{Facts, Ledger, Phase},
+    place::{FILE_NAME_BYTES, File, Place, device_number},
+    state::Process,
 };
 
 /// 2026-01-01, as CLOCK_REALTIME less CLOCK_BOOTTIME.

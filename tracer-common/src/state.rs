@@ -1,0 +1,58 @@
+//! What the kernel side keeps between events: values of maps that the daemon reads.
+
+#[cfg(doc)]
+use crate::event::Kind;
+use crate::{
+    counter::{Counters, Totals},
+    event::KINDS,
+};
+
+/// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// `start_boottime` of the leader; 0 while not known (the process was there before us).
+    pub start_time_ns: u64,
+    /// CLONE_* flags it was born with.
+    pub clone_flags: u64,
+    /// `start_boottime` of the fork-time parent's leader.
+    pub parent_start_time_ns: u64,
+    /// The memory (`mm_struct`) whose exec was reported last.
+    pub exec_mm: u64,
+    /// The memory in which a thread's last first fault was: see `mm_totals`.
+    pub mm: u64,
+    /// Its sums when a thread first faulted in `mm`. An exec faults in the new memory before it is reported.
+    pub mm_totals: Totals,
+    /// Fork-time parent; 0 when it was there before us.
+    pub parent_tgid: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Its counters.
+    pub counters: Counters,
+}
+
+/// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
+pub const THREAD_BYTES: usize = 96;
+
+/// Counts of one CPU; an element of the map `STATS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Events of each [`Kind`] that were to be recorded.
+    pub seen: [u64; KINDS],
+    /// Those that were put into the ring.
+    pub submitted: [u64; KINDS],
+    /// Those that found the ring full.
+    pub ring_full: [u64; KINDS],
+    /// Processes that found their table full: no counters for them.
+    pub process_full: u64,
+    /// Faults that found the table of threads full: not counted.
+    pub thread_full: u64,
+    /// Faults counted for a thread whose process had left the table: not on any timeline.
+    pub late: u64,
+}
+
+wire! {
+    Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
+    Stats = (3 * KINDS + 3) * 8,
+}
