@@ -39,10 +39,12 @@ pub enum Kind {
     Cgroup = 7,
     /// What a process inherits, at a fork or around an exec (`--ledger`); body [`Ledger`](crate::ledger::Ledger).
     Ledger = 8,
+    /// A thread ended that was not the first of its process (`--threads`); body [`Thread`].
+    Thread = 9,
 }
 
 /// Number of [`Kind`]s.
-pub const KINDS: usize = 9;
+pub const KINDS: usize = 10;
 
 impl Kind {
     /// All kinds, in the order of their numbers.
@@ -56,6 +58,7 @@ impl Kind {
         Self::ForkFailed,
         Self::Cgroup,
         Self::Ledger,
+        Self::Thread,
     ];
 
     /// The name used in the stream (`tracer.lost.record`).
@@ -70,6 +73,7 @@ impl Kind {
             Self::ForkFailed => "fork_failed",
             Self::Cgroup => "cgroup",
             Self::Ledger => "ledger",
+            Self::Thread => "thread",
         }
     }
 }
@@ -331,6 +335,49 @@ pub struct ForkFailed {
     pub cgroup_limit: u64,
 }
 
+/// What ended a thread: [`Thread::ended_by`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The kernel: a worker of its own (io_uring, vhost) that was done.
+    Kernel = 0,
+    /// The thread itself: exit(2).
+    Exit = 1,
+    /// The thread, with all others: exit_group(2).
+    ExitGroup = 2,
+    /// Another thread's exit_group(2), or a signal for the process.
+    Group = 3,
+    /// Another thread's exec.
+    Exec = 4,
+}
+
+impl EndedBy {
+    /// All, by number.
+    pub const ALL: [Self; 5] = [Self::Kernel, Self::Exit, Self::ExitGroup, Self::Group, Self::Exec];
+}
+
+/// The end of a thread that was not the first of its process: `sched_process_exit`, before [`Exit`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// The process, and the thread's tid.
+    pub header: Header,
+    /// `start_boottime` of the thread.
+    pub start_time_ns: u64,
+    /// Time on a CPU, as the scheduler measures it.
+    pub cpu_ns: u64,
+    /// Page faults without I/O (`min_flt`).
+    pub minor_faults: u64,
+    /// Page faults with I/O (`maj_flt`).
+    pub major_faults: u64,
+    /// An [`EndedBy`].
+    pub ended_by: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Its name.
+    pub comm: [u8; COMM_BYTES],
+}
+
 /// `cgroup_mkdir` and `cgroup_rmdir` of the v2 hierarchy. Tail: `path_len` bytes of the path from the root of the
 /// hierarchy; none when it was removed.
 #[repr(C)]
@@ -359,4 +406,5 @@ wire! {
     ExecFailed = H + 8,
     ForkFailed = H + 4 * 4 + 3 * 8,
     Cgroup = H + 16,
+    Thread = H + 4 * 8 + 2 * 4 + COMM_BYTES,
 }

@@ -102,6 +102,11 @@ pub struct Run {
     #[arg(long, value_name = "HOW")]
     pub ledger: Option<Ledger>,
 
+    /// Write a record for each thread that ends, but the first of each process; without, threads are counted on their
+    /// process only
+    #[arg(long)]
+    pub threads: bool,
+
     /// Size of the ring buffer: a power of two from 64K to 1G, as in 16M [default: 16M]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<String>,

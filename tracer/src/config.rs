@@ -66,6 +66,8 @@ pub struct Run {
     pub cow: Level,
     /// How much is told of what a process inherits.
     pub ledger: LedgerMode,
+    /// Write the ends of threads.
+    pub threads: bool,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Bound of the process table.
@@ -133,6 +135,7 @@ impl Run {
             full_hooks,
             cow: typed.cow.map_or(Level::Full, Into::into),
             ledger: typed.ledger.map_or(LedgerMode::Off, Into::into),
+            threads: typed.threads,
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),
             heartbeat: interval("--heartbeat", typed.heartbeat.as_deref())?,

@@ -13,7 +13,7 @@ use tracer_common::{
 
 /// One input of the lifecycle.
 ///
-/// The first nine come from the kernel, the others are made by the daemon.
+/// The first ten come from the kernel, the others are made by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A process was born.
@@ -53,6 +53,8 @@ pub enum Event<'a> {
     },
     /// What a process inherits, at a fork or around an exec.
     Ledger(Ledger),
+    /// A thread ended that was not the first of its process.
+    Thread(wire::Thread),
     /// A cgroup that was there before us.
     CgroupFound {
         /// Its id.
@@ -221,6 +223,7 @@ impl<'a> Event<'a> {
                 Self::Cgroup { cgroup, path: tail.take(cgroup.path_len)? }
             }
             Kind::Ledger => Self::Ledger(body(bytes)?),
+            Kind::Thread => Self::Thread(body(bytes)?),
         })
     }
 }

@@ -132,6 +132,7 @@ fn kind(event: &Event<'_>) -> Option<Kind> {
         Event::Wait(_) => Some(Kind::Wait),
         Event::ExecFailed { .. } => Some(Kind::ExecFailed),
         Event::ForkFailed(_) => Some(Kind::ForkFailed),
+        Event::Thread(_) => Some(Kind::Thread),
         _ => None,
     }
 }

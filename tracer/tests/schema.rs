@@ -46,6 +46,7 @@ fn every_golden_line_is_valid_and_every_kind_is_among_them() {
         "lost",
         "reap",
         "reparent",
+        "thread",
         "timeline",
     ];
     assert_eq!(Vec::from_iter(actions), expected);

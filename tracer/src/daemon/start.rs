@@ -29,6 +29,7 @@ pub(super) fn options(config: &config::Run) -> probe::Options {
         hooks: if config.full_hooks { Hooks::Full } else { Hooks::Base },
         cow: config.cow,
         ledger: config.ledger != LedgerMode::Off,
+        threads: config.threads,
         ring_bytes: config.ring_bytes,
         max_processes: config.max_processes,
     }

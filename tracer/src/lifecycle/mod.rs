@@ -24,6 +24,7 @@ mod progress;
 mod steps;
 mod story;
 mod table;
+mod thread;
 mod usage;
 mod walk;
 mod zombies;
@@ -235,6 +236,7 @@ impl Lifecycle {
             Event::ForkFailed(failed) => self.fork_failed(failed, out),
             Event::Cgroup { cgroup, path } => self.cgroup(cgroup, path),
             Event::Ledger(ledger) => self.ledger(ledger),
+            Event::Thread(thread) => self.thread(thread, out),
             Event::CgroupFound { id, path } => self.name_cgroup(*id, path),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, out),
             Event::Progress { tgid, process } => self.progress(*tgid, process),

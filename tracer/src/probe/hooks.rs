@@ -20,6 +20,8 @@ pub(super) enum Set {
     Lifecycle,
     /// With `--hooks full`.
     Calls,
+    /// With `--threads`.
+    Threads,
     /// With `--ledger`.
     Ledger,
     /// With `--ledger`, where the kernel has it: tells the state before an exec.
@@ -43,7 +45,12 @@ impl Set {
     /// Whether it is used for counting copies at this level.
     pub(super) fn is_of(self, level: Level) -> bool {
         match self {
-            Self::Lifecycle | Self::Calls | Self::Ledger | Self::LedgerBefore | Self::LedgerCalls => false,
+            Self::Lifecycle
+            | Self::Calls
+            | Self::Threads
+            | Self::Ledger
+            | Self::LedgerBefore
+            | Self::LedgerCalls => false,
             Self::Faults => level.has_classes(),
             Self::Allocations => level.has_allocations(),
             Self::Lite => level == Level::Lite,
@@ -93,13 +100,23 @@ const fn ledger(name: &'static str, program: &'static str, set: Set) -> Hook {
     Hook { name, program, how: How::Typed, skipped: Skipped::Record(Kind::Ledger), set }
 }
 
+/// Before the end of a process: its last thread ends before it.
+const THREAD_EXIT: Hook = Hook {
+    name: "sched_process_exit",
+    program: "thread_exit",
+    how: How::Typed,
+    skipped: Skipped::Record(Kind::Thread),
+    set: Set::Threads,
+};
+
 /// The tracepoint that is passed before an exec changes anything.
 pub(super) const BEFORE_EXEC: &str = "sched_prepare_exec";
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last. The ledger's stand before those of births and execs, and run first.
-const HOOKS: [Hook; 19] = [
+const HOOKS: [Hook; 20] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
+    THREAD_EXIT,
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
     ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
@@ -127,8 +144,9 @@ const HOOKS: [Hook; 19] = [
 /// one tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is
 /// told by a typed program; one attached behind it, of the kind that is never skipped, tells those that the first
 /// was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 18] = [
+const PREEMPTIBLE_HOOKS: [Hook; 19] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
+    format("sched", "sched_process_exit", "thread_exit_format", &[], Set::Threads),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
     format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),

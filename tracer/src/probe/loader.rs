@@ -242,6 +242,7 @@ impl Loaded {
         let has_before = !self.missing.contains(&hooks::BEFORE_EXEC);
         match hook.set {
             Set::Calls if !is_full => Some("only with --hooks full"),
+            Set::Threads if !options.threads => Some("only with --threads"),
             Set::LedgerBefore if !has_before => Some("this kernel has no such tracepoint (6.10)"),
             Set::Ledger | Set::LedgerBefore | Set::LedgerCalls if !options.ledger => {
                 Some("only with --ledger changes or full")

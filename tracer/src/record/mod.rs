@@ -9,6 +9,7 @@ mod names;
 mod place;
 mod steps;
 mod text;
+mod thread;
 mod timeline;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ pub use steps::{
     Reparent, Shared, SharedWith,
 };
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
+pub use thread::{Thread, ThreadFacts};
 pub use timeline::{
     ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group,
     Interpreters, Missing, Process, Program, Reap, Story, Timeline, Usage, User,
@@ -55,6 +57,8 @@ pub enum Record<'a> {
     ExecFailed(ExecFailed<'a>),
     /// A fork that failed.
     ForkFailed(ForkFailed<'a>),
+    /// A thread that was not the first of its process.
+    Thread(Thread<'a>),
     /// An end.
     Exit(ExitStep<'a>),
     /// A reap.
@@ -135,6 +139,7 @@ impl<'a> Record<'a> {
             Self::Exec(_) => "exec",
             Self::ExecFailed(_) => "exec_failed",
             Self::ForkFailed(_) => "fork_failed",
+            Self::Thread(_) => "thread",
             Self::Exit(_) => "exit",
             Self::Reap(_) => "reap",
             Self::Reparent(_) => "reparent",
@@ -154,6 +159,7 @@ impl<'a> Record<'a> {
             Self::Exec(r) => Some(r.subject),
             Self::ExecFailed(r) => Some(r.subject),
             Self::ForkFailed(r) => Some(r.subject),
+            Self::Thread(r) => Some(r.subject),
             Self::Exit(r) => Some(r.subject),
             Self::Reap(r) => Some(r.subject),
             Self::Reparent(r) => Some(r.subject),
@@ -210,6 +216,7 @@ impl<'a> Record<'a> {
             Self::Exec(r) => r.write(limit, line),
             Self::ExecFailed(r) => r.write(line),
             Self::ForkFailed(r) => r.write(line),
+            Self::Thread(r) => r.write(line),
             Self::Exit(r) => r.write(line),
             Self::Reap(r) => r.write(line),
             Self::Reparent(r) => r.write(line),

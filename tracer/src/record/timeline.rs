@@ -286,7 +286,7 @@ impl Missing {
     /// The program that it ran is not known: it inherited it from a process that was not known then.
     pub const PROGRAM: Self = Self(1 << (6 + KINDS));
 
-    const NAMES: [(Self, &'static str); 16] = [
+    const NAMES: [(Self, &'static str); 17] = [
         (Self::BIRTH, "birth"),
         (Self::EXIT, "exit"),
         (Self::COUNTERS, "counters"),
@@ -303,6 +303,7 @@ impl Missing {
         (Self::lost(Kind::ForkFailed), "lost:fork_failed"),
         (Self::lost(Kind::Cgroup), "lost:cgroup"),
         (Self::lost(Kind::Ledger), "lost:ledger"),
+        (Self::lost(Kind::Thread), "lost:thread"),
     ];
 
     /// Records of `kind` were lost while it lived.

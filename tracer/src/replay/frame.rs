@@ -38,6 +38,7 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(path);
         }
         Event::Ledger(ledger) => out.extend_from_slice(bytes(ledger)),
+        Event::Thread(thread) => out.extend_from_slice(bytes(thread)),
         Event::CgroupFound { id, path } => {
             number(CGROUP_FOUND);
             out.extend_from_slice(&id.to_le_bytes());

@@ -108,6 +108,10 @@ impl Family {
             life.told.is_none(),
             format_args!("{action} of pid {} after its timeline", step.process.pid),
         );
+        if action == "thread" {
+            // Of threads that end at once, any can tell the end of the process.
+            return;
+        }
         let (first, last) = life.steps.unwrap_or((time, time));
         life.steps = Some((first.min(time), last.max(time)));
         if action == "exit" {

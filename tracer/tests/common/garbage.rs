@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use tracer::decode::{Event, Loss, LossStage, Snapshot};
 use tracer_common::{
     counter::{COUNTERS, Totals},
-    event::{Cgroup, Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Usage, Wait},
+    event::{
+        Cgroup, Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Thread, Usage, Wait,
+    },
     ledger::{FD_WORDS, Facts, LIMITS, Ledger, Limit},
     place::{FILE_NAME_BYTES, File, Place},
     state::Process,
@@ -130,7 +132,17 @@ impl Garbage {
                     counters,
                 },
             },
-            12 => match a % 6 {
+            12 => match a % 7 {
+                6 => Event::Thread(Thread {
+                    header,
+                    start_time_ns: *m,
+                    cpu_ns: *n,
+                    minor_faults: *k,
+                    major_faults: *l,
+                    ended_by: d % 8,
+                    reserved: 0,
+                    comm: [b'y'; 16],
+                }),
                 4 => Event::Cgroup {
                     cgroup: Cgroup { header, id: *k % 8, removed: d & 1, path_len: 0 },
                     path: text,

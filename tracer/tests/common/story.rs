@@ -11,7 +11,8 @@ use tracer::{
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
     event::{
-        AutoReap, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind, Usage, Wait,
+        AutoReap, EndedBy, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind,
+        Thread, Usage, Wait,
     },
     ledger::{Facts, Ledger, Phase},
     place::{FILE_NAME_BYTES, File, Place, device_number},
@@ -289,6 +290,22 @@ impl Story {
             cgroup_limit: 0,
         };
         self.event(Event::ForkFailed(failed))
+    }
+
+    pub(crate) fn thread(&mut self, pid: u32, tid: u32, ended_by: EndedBy) -> &mut Self {
+        let mut header = self.header::<Thread>(Kind::Thread, pid, 0);
+        header.tid = tid;
+        let thread = Thread {
+            header,
+            start_time_ns: header.ktime_ns - 1_500_000,
+            cpu_ns: 900_000,
+            minor_faults: 12,
+            major_faults: 1,
+            ended_by: ended_by as u32,
+            reserved: 0,
+            comm: comm("worker"),
+        };
+        self.event(Event::Thread(thread))
     }
 
     pub(crate) fn exit(&mut self, pid: u32, code: u32) -> &mut Self {

@@ -7,7 +7,7 @@ use tracer::{
 };
 use tracer_common::{
     counter,
-    event::{AutoReap, FLAG_ARGS_UNREADABLE, FLAG_CORE},
+    event::{AutoReap, EndedBy, FLAG_ARGS_UNREADABLE, FLAG_CORE},
 };
 
 use super::{
@@ -227,6 +227,19 @@ fn exec_from_a_thread() {
     s.at(2002).exec_with(200, "/bin/true", "", b"true\0", |exec| exec.old_tid = 201);
     s.at(2004).exit(200, 0).wait(100, 200).tick();
     check("exec_from_thread", s);
+}
+
+/// A line each, whatever ended them; of two that end at once, one may tell it after the end of the process.
+#[test]
+fn threads() {
+    let mut s = Story::new(full());
+    s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
+    s.fork(100, 200).count(200, counter::THREADS, EndedBy::ALL.len() as u64);
+    for (tid, ended_by) in (201..).zip(EndedBy::ALL) {
+        s.at(2000 + u64::from(tid)).thread(200, tid, ended_by);
+    }
+    s.at(2300).exit(200, 0).thread(200, 220, EndedBy::Group).wait(100, 200).tick();
+    check("threads", s);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod place;
 mod progress;
 mod storm;
 mod stress;
+mod threads;
 mod tree;
 mod usage;
 
@@ -40,6 +41,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         usage::all(),
         place::all(),
         limits::all(),
+        threads::all(),
         ledger::all(),
         cow::all(),
         levels::all(),

@@ -16,6 +16,7 @@ mod place;
 mod progress;
 mod stress;
 pub(crate) mod sys;
+mod threads;
 mod usage;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -55,6 +56,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || ledger::run(name, rest, &mut facts)
         || place::run(name, rest, &mut facts)
         || limits::run(name, rest, &mut facts)
+        || threads::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();

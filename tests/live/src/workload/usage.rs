@@ -54,7 +54,7 @@ fn child(work: impl FnOnce() -> i32) -> Process {
 }
 
 /// Burns CPU time of the calling thread.
-fn burn() {
+pub(super) fn burn() {
     let burnt = || {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `time` outlives the call.
