@@ -20,7 +20,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     let mut ends = Vec::new();
     // One that returns, and one that is ended with the process.
     let mut of = child(facts, "exit_group", 0, 2, |board| {
-        let burner = start(board, 0, "burner", || usage::burn());
+        let burner = start(board, 0, "burner", usage::burn);
         start(board, 1, "sleeper", sleep);
         burner.join().expect("the thread that burns time");
         0
