@@ -14,7 +14,8 @@ use crate::{
     maps::{EVENTS, Tailed, atomic_add, stats},
 };
 
-const BPF_RB_NO_WAKEUP: u64 = 1;
+/// The reader is woken by a record if it has read all before it (`ringbuf_commit()` in kernel/bpf/ringbuf.c).
+const WAKEUP_IF_FIRST: u64 = 0;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
@@ -46,20 +47,16 @@ fn tally(kind: Kind, fate: Fate) {
 fn wakeup_before(size: u64) -> u64 {
     let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
     let mark = u64::from(setting!(watermark_bytes));
-    if waiting < mark && waiting + size >= mark { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+    if waiting < mark && waiting + size >= mark { BPF_RB_FORCE_WAKEUP } else { WAKEUP_IF_FIRST }
 }
 
-/// Wakes the reader once for each watermark's worth of data: a wake-up costs ten times the record.
-/// The reader's tick collects what stays below.
+/// Wakes the reader once for each watermark's worth of data: a wake-up costs ten times the record. What stays below
+/// has woken it with its first record, and waits for its next tick.
 #[inline(always)]
 fn wakeup(size: u64) -> u64 {
     let waiting = EVENTS.query(BPF_RB_AVAIL_DATA);
     let mark = u64::from(setting!(watermark_bytes));
-    if waiting >= mark && waiting.saturating_sub(size) < mark {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    }
+    if waiting >= mark && waiting.saturating_sub(size) < mark { BPF_RB_FORCE_WAKEUP } else { WAKEUP_IF_FIRST }
 }
 
 /// The header of a record that is written now.

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::process::{CommandExt, ExitStatusExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -174,12 +174,18 @@ impl Live {
     /// Waits until it has written such a line.
     pub(crate) fn wait_line(&mut self, what: &str, found: impl Fn(&Value) -> bool) -> io::Result<()> {
         let output = self.output.clone();
-        self.wait_until(what, || {
-            let text = fs::read(&output).unwrap_or_default();
-            let whole = text.iter().rposition(|&byte| byte == b'\n');
-            let text = whole.map_or(&[][..], |end| &text[..=end]);
-            Stream::parse(text).lines.iter().any(&found)
-        })
+        self.wait_until(what, || whole(&output).lines.iter().any(&found))
+    }
+
+    /// Waits until it has written `count` lines of a kind.
+    pub(crate) fn wait_lines(&mut self, action: &str, count: usize) -> io::Result<()> {
+        let output = self.output.clone();
+        self.wait_until(action, || whole(&output).of(action).count() >= count)
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// Waits until something is so, as long as tracer runs.
@@ -213,6 +219,13 @@ impl Live {
             _dir: self.dir,
         })
     }
+}
+
+/// The whole lines of a file that is being written.
+fn whole(output: &Path) -> Stream {
+    let text = fs::read(output).unwrap_or_default();
+    let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    Stream::parse(&text[..end])
 }
 
 /// Adds to an error what tracer said.

@@ -38,6 +38,11 @@ impl Timer {
         self.interval_ns.is_some()
     }
 
+    /// When it is due; `None` when never.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        self.interval_ns.map(|_| self.due_ns)
+    }
+
     /// Whether it is due; if so, it is due again an interval later. What was missed is left out.
     pub(super) fn is_due(&mut self, now_ns: u64) -> bool {
         let Some(interval_ns) = self.interval_ns else { return false };

@@ -2,6 +2,7 @@
 //! clock, a signal, the end of the command. The only module that knows the async runtime.
 
 mod clock;
+mod pace;
 mod processes;
 mod signals;
 mod start;
@@ -10,12 +11,11 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::ExitStatus,
-    time::Duration,
 };
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval},
+    time::sleep,
 };
 use tracer_common::event::Kind;
 
@@ -32,11 +32,9 @@ use crate::{
     sink::file::{self, Pending},
 };
 use clock::Timer;
+use pace::Pace;
 use signals::{Signal, Signals};
 
-/// How often the ring is emptied, time is told to the lifecycle, and lines are handed on. The kernel
-/// side wakes us only when much is waiting.
-const TICK: Duration = Duration::from_millis(50);
 /// How long after the command's end its last records may take.
 const LAST_RECORDS_NS: u64 = 1_200_000_000;
 /// How long after the command's end a zombie may take: one that no wait call reaps is told a moment after
@@ -77,6 +75,9 @@ struct Daemon {
     follows_pids: bool,
     heartbeat: Timer,
     progress: Timer,
+    pace: Pace,
+    /// Where the lines go, if that can end.
+    reader: Option<OwnedFd>,
 }
 
 /// The command and how far it is.
@@ -98,7 +99,9 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
     start::tell(probe.capabilities());
     let head = start::head(config, probe.capabilities())?;
     let recording = recording.map(Pending::commit).transpose()?.map(file::File::into_inner);
-    let pipeline = Pipeline::new(head, output.commit()?, start::filter(config), recording);
+    let output = output.commit()?;
+    let reader = output.reader().map_err(internal)?;
+    let pipeline = Pipeline::new(head, output, start::filter(config), recording);
     let level = probe.capabilities().cow;
     let now = clock::since_boot_ns();
     let daemon = Daemon {
@@ -108,6 +111,8 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
         follows_pids: matches!(config.target, Target::Pids(_)),
         heartbeat: Timer::new(config.heartbeat, now),
         progress: Timer::new(config.cow_interval.filter(|_| level.has_copies()), now),
+        pace: Pace::new(now),
+        reader,
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -181,15 +186,19 @@ impl Daemon {
         let ring = watched(self.probe.ring())?;
         let caught = watched(signals.as_fd())?;
         let end = self.command_end()?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reader = self.reader.as_ref().and_then(|fd| registered(fd.as_fd(), Interest::ERROR).ok());
         loop {
+            let timers = [self.heartbeat.due_ns(), self.progress.due_ns()];
+            let rest = self.pace.rest(clock::since_boot_ns(), timers);
             tokio::select! {
                 ready = readable(Some(&ring)) => {
                     ready?;
-                    self.drain();
+                    if self.pace.called(clock::since_boot_ns()) {
+                        self.drain();
+                        self.pace.drained();
+                    }
                 }
-                _ = tick.tick() => self.tick(),
+                () = sleep(rest.unwrap_or_default()), if rest.is_some() => self.tick(),
                 ready = readable(Some(&caught)) => {
                     ready?;
                     if let Some(stop) = self.take_signals(signals) {
@@ -200,6 +209,10 @@ impl Daemon {
                     ready?;
                     self.reap();
                     self.tick();
+                }
+                ready = failed(reader.as_ref()) => {
+                    ready?;
+                    self.pipeline.flush();
                 }
             }
             if let Some(stop) = self.stop() {
@@ -226,15 +239,16 @@ impl Daemon {
         Ok(self.command.as_ref().and_then(|running| running.ended).map(|(status, _)| status))
     }
 
-    fn drain(&mut self) {
+    /// The number of records that were in the ring.
+    fn drain(&mut self) -> usize {
         let Self { probe, pipeline, .. } = self;
-        probe.drain(&mut |record| pipeline.kernel(record));
+        probe.drain(&mut |record| pipeline.kernel(record))
     }
 
     /// In this order, so that a life is written only when every loss before its end is known.
     fn tick(&mut self) {
         let now = clock::since_boot_ns();
-        self.drain();
+        let received = self.drain();
         self.losses(now);
         if self.progress.is_due(now) {
             self.progress_of_all();
@@ -247,6 +261,10 @@ impl Daemon {
             self.pipeline.heartbeat(now, &counts);
         }
         self.pipeline.flush();
+        // What depends on time: lines that are held back, and when to stop after the command.
+        let is_waiting = self.pipeline.lifecycle().is_waiting()
+            || self.command.as_ref().is_some_and(|c| c.ended.is_some());
+        self.pace.ticked(now, received > 0 || is_waiting);
     }
 
     fn losses(&mut self, now: u64) {
@@ -353,9 +371,13 @@ impl Daemon {
 
 /// Watches a descriptor of our own for the same thing as `fd`.
 fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<OwnedFd>, Error> {
+    registered(fd, Interest::READABLE)
+}
+
+fn registered(fd: BorrowedFd<'_>, interest: Interest) -> Result<AsyncFd<OwnedFd>, Error> {
     let fd = fd.try_clone_to_owned().map_err(internal)?;
     // SAFETY: an `OwnedFd` stays open, and the same, for as long as it exists.
-    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
     watched.map_err(|error| internal(error.into()))
 }
 
@@ -363,6 +385,14 @@ fn watched(fd: BorrowedFd<'_>) -> Result<AsyncFd<OwnedFd>, Error> {
 async fn readable(fd: Option<&AsyncFd<OwnedFd>>) -> Result<(), Error> {
     match fd {
         Some(fd) => fd.readable().await.map(|mut ready| ready.clear_ready()).map_err(internal),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until `fd` has failed; for ever when there is none.
+async fn failed(fd: Option<&AsyncFd<OwnedFd>>) -> Result<(), Error> {
+    match fd {
+        Some(fd) => fd.ready(Interest::ERROR).await.map(|mut ready| ready.clear_ready()).map_err(internal),
         None => std::future::pending().await,
     }
 }

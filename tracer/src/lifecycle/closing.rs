@@ -157,6 +157,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether a tick will find something to do although nothing happens until then.
+    pub fn is_waiting(&self) -> bool {
+        let is_empty = self.closing.is_empty() && self.zombies.is_empty();
+        !is_empty || self.progress.is_waiting() || self.walks.is_waiting()
+    }
+
     /// The next life that is over and due: its time has come, or there is nothing to wait for.
     fn next_closed(&mut self) -> Option<Key> {
         let (now, table) = (self.now_ns, &self.table);

@@ -24,6 +24,13 @@ pub(super) struct Progress {
     moved: Vec<(Key, Counters)>,
 }
 
+impl Progress {
+    /// Whether a record will be due although nothing happens.
+    pub(super) fn is_waiting(&self) -> bool {
+        !(self.young.is_empty() && self.wanted.is_empty() && self.moved.is_empty())
+    }
+}
+
 impl Lifecycle {
     /// Processes whose counters should be read before the next tick: they began to share memory a second ago.
     pub fn wanted(&self) -> &[u32] {

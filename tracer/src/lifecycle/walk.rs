@@ -52,6 +52,13 @@ impl Walk {
 #[derive(Debug, Default)]
 pub(super) struct Walks(BTreeMap<(u64, Key), Walk>);
 
+impl Walks {
+    /// Whether one of them has not ended.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
 /// The last component of a path; `None` when that is not known, as the path could not be read or may be cut, or is
 /// empty.
 fn name(path: &[u8]) -> Option<&[u8]> {

@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     fs, io,
     io::{Seek, SeekFrom, Write},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,11 @@ impl File {
     /// The file itself.
     pub fn into_inner(self) -> fs::File {
         self.file
+    }
+
+    /// A descriptor that tells when nobody reads any more; `None` for a regular file.
+    pub fn reader(&self) -> io::Result<Option<OwnedFd>> {
+        (!self.regular).then(|| self.file.as_fd().try_clone_to_owned()).transpose()
     }
 
     /// Takes the last `torn` bytes away again, if they are the end of a regular file.

@@ -6,6 +6,7 @@ mod cow;
 mod ends;
 mod filters;
 mod full;
+mod idle;
 mod ledger;
 mod levels;
 mod life;
@@ -49,6 +50,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         cli::all(),
         filters::all(),
         cgroup::all(),
+        idle::all(),
         storm::all(),
         full::all(),
         stress::all(),
