@@ -19,13 +19,14 @@ Usage: cargo xtask TASK
   test [--no-vm] [VM OPTIONS] all tests; those on this kernel need root
   test --witness              only the comparison with the counts of Redis, stress-ng and the kernel
   test-vm [VM OPTIONS]        only the tests in virtual machines
+  verifier [VM OPTIONS]       only how much of each program the kernels' verifiers go through; needs root
   bench [BENCH OPTIONS]       what tracing costs on this machine; needs root
 
 VM options:
   --vm 5.10,6.1,6.12,newest   which kernels (default: all four)
   --tests FILTER              only the tests whose name contains FILTER
   --init FILE                 boot this static program in place of the tests
-  --write-cases               write the tables in docs/cow.md and docs/conformance.md, do not compare
+  --write-cases               write the tables in docs/cow.md, conformance.md and verifier.md, do not compare
 
 Bench options:
   --quick                     2 short rounds: whether it works, not how much it costs
@@ -52,6 +53,7 @@ pub(crate) enum Task {
     Test(VmOptions),
     Witness,
     TestVm(VmOptions),
+    Verifier(VmOptions),
     Bench(BenchOptions),
 }
 
@@ -97,6 +99,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Tas
         "test" if rest == ["--witness"] => return Ok(Task::Witness),
         "test" => return Ok(Task::Test(vm_options(rest, true)?)),
         "test-vm" => return Ok(Task::TestVm(vm_options(rest, false)?)),
+        "verifier" => return Ok(Task::Verifier(vm_options(rest, true)?)),
         "bench" => return Ok(Task::Bench(bench_options(rest)?)),
         "setup" => Task::Setup,
         "ebpf" => Task::Ebpf,

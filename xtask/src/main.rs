@@ -9,7 +9,7 @@
 //! | `ebpf.rs` | build and lint the eBPF programs |
 //! | `host.rs` | build, run, lint and format the rest |
 //! | `test.rs` | all tests, in stages |
-//! | `cases.rs` | the table of cases in `docs/cow.md` |
+//! | `cases.rs` | the tables in `docs` that the tests make |
 //! | `bench.rs` | what tracing costs |
 //! | `vm.rs`, `kernels.rs`, `sources.rs`, `initramfs.rs`, `qemu.rs` | the tests in virtual machines |
 
@@ -75,6 +75,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Test(vms) => return test::all(&layout, &vms),
         Task::Witness => return test::witnesses_only(&layout),
         Task::Bench(options) => bench::run(&layout, &options)?,
+        Task::Verifier(vms) => return test::verifier(&layout, vms),
         Task::TestVm(vms) => return test::vms_only(&layout, &vms),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! The lines of two tables: what was true and what tracer said. `cargo xtask` collects them.
+//! The lines of tables: what was true and what tracer said, and how large its programs are. `cargo xtask` collects them.
 
 use std::fmt::Display;
 
@@ -18,6 +18,11 @@ pub(crate) fn row(row: &str, truth: &Value, seen: &Value) {
 /// Tells why there is no such row here.
 pub(crate) fn no_row(row: &str, why: impl Display) {
     println!("row {row} | {why} | -");
+}
+
+/// Tells how many instructions of a program the verifier goes through: a row of docs/verifier.md.
+pub(crate) fn size(program: &str, instructions: u64) {
+    println!("program {program} | {instructions}");
 }
 
 /// A list with equal neighbours told once, a text without quotes.

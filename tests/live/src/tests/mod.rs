@@ -19,6 +19,7 @@ mod stress;
 mod threads;
 mod tree;
 mod usage;
+mod verifier;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -53,6 +54,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         idle::all(),
         storm::all(),
         full::all(),
+        verifier::all(),
         stress::all(),
         // The last one: it cannot be taken back.
         lockdown::all(),
