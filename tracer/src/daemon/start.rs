@@ -79,6 +79,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         hooks: capabilities.hooks.iter().map(hook).collect(),
         namespaces,
         cow_level: capabilities.cow,
+        cow_level_reason: capabilities.why_not_more.clone(),
         calibration: capabilities.cow.has_copies().then(|| Calibration {
             levels: levels.unwrap_or(0),
             walk: levels.is_some(),

@@ -322,7 +322,7 @@ impl Loaded {
         })
     }
 
-    /// What works; `why_not_more` says why the level is lower than it could be.
+    /// What works; `why_not_more` says why the level is lower than it could be, and is empty when it is not.
     pub(super) fn capabilities(
         &self,
         options: &Options,
@@ -330,10 +330,12 @@ impl Loaded {
         level: Level,
         why_not_more: &str,
     ) -> Capabilities {
+        // The reason itself may be long, and there are many fields.
+        let not_at_level = format!("tracer.cow_level is {}", level.name());
         let mut hooks: Vec<HookState> = Vec::new();
         for hook in self.hooks {
             let reason = match hook.set.is_of_faults() {
-                true => (!hook.set.is_of(level)).then_some(why_not_more),
+                true => (!hook.set.is_of(level)).then_some(&*not_at_level),
                 false => self.not_wanted(hook, options),
             };
             let reason = reason.map(str::to_owned);
@@ -364,12 +366,13 @@ impl Loaded {
         if !self.can_read {
             unavailable.extend(IN_MEMORY.map(|field| (field, NOT_READABLE.to_owned())));
         }
-        unavailable.extend(level.unknown().iter().map(|&field| (field, why_not_more.to_owned())));
+        unavailable.extend(level.unknown().iter().map(|&field| (field, not_at_level.clone())));
         let levels = if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 };
         Capabilities {
             kernel: kernel::release(),
             hooks,
             cow: level,
+            why_not_more: Some(why_not_more.to_owned()).filter(|why| !why.is_empty()),
             page_table_levels: level.has_classes().then_some(levels),
             unavailable,
         }

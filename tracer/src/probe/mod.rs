@@ -123,6 +123,8 @@ pub struct Capabilities {
     pub hooks: Vec<HookState>,
     /// How closely copies are followed.
     pub cow: Level,
+    /// Why not more closely; `None` when it is as closely as possible.
+    pub why_not_more: Option<String>,
     /// Page-table levels, when page tables are walked.
     pub page_table_levels: Option<u32>,
     /// Fields of the stream that are null throughout, with the reason.

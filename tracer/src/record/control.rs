@@ -42,6 +42,8 @@ pub struct Hello {
     pub namespaces: Namespaces,
     /// How closely copies are counted.
     pub cow_level: Level,
+    /// Why copies are not counted more closely.
+    pub cow_level_reason: Option<String>,
     /// What was found out for it; `None` when it is off.
     pub calibration: Option<Calibration>,
     /// Fields that this run cannot tell, with the reason.
@@ -96,6 +98,7 @@ impl Hello {
             hooks: &'a BTreeMap<String, Hook>,
             namespaces: OtherNamespaces,
             cow_level: Level,
+            cow_level_reason: Option<&'a str>,
             calibration: Option<Calibration>,
             unavailable: &'a BTreeMap<String, String>,
             filter: &'a FilterInfo,
@@ -113,6 +116,7 @@ impl Hello {
             hooks: &self.hooks,
             namespaces: OtherNamespaces { own: self.namespaces, first: Namespaces::default() },
             cow_level: self.cow_level,
+            cow_level_reason: self.cow_level_reason.as_deref(),
             calibration: self.calibration,
             unavailable: &self.unavailable,
             filter: &self.filter,

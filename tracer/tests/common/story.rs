@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tracer::{
     decode::{Event, Loss, LossStage, Snapshot},
+    level::Level,
     lifecycle::Config,
     record::{Hello, Hook, Namespaces, Time},
     replay::{Head, Recorder},
@@ -91,6 +92,7 @@ fn hello(config: &Config) -> Hello {
         ]
         .into(),
         cow_level: config.cow,
+        cow_level_reason: (config.cow < Level::Full).then(|| format!("--cow {}", config.cow.name())),
         namespaces: config.namespaces,
         unavailable: [("tracer.fork.duration_ns".to_owned(), "not traced".to_owned())].into(),
         ..Hello::default()

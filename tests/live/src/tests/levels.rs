@@ -41,6 +41,8 @@ fn level(name: &str, rounds: usize, options: &[&str]) -> Outcome {
     tree(&mut check, &run);
     let hello = run.stream.lines.first().unwrap_or(&Value::Null);
     check.same("level", at(hello, "/tracer/cow_level").as_str(), Some(name));
+    let reason = (name != "full").then(|| format!("--cow {name}"));
+    check.field(hello, "/tracer/cow_level_reason", reason);
     for line in run.stream.timelines() {
         nulls(&mut check, hello, line);
     }
