@@ -15,6 +15,7 @@ use tracer_common::{
     },
     ledger::{Facts, Ledger, Phase},
     place::{FILE_NAME_BYTES, File, Place, device_number},
+    start::{Memory, Reached, Start},
     state::Process,
 };
 
@@ -260,6 +261,9 @@ impl Story {
             path_len: path.len() as u32,
             interp_len: interp.len() as u32,
             args_len: args.len() as u32,
+            prepared_ns: 0,
+            dropped: Memory::NONE,
+            reached: Reached::default(),
             threads_killed: 0,
             reserved: 0,
             comm: comm(path.rsplit('/').next().unwrap()),
@@ -318,6 +322,9 @@ impl Story {
             major_faults: 1,
             usage: used(),
             place: place(pid),
+            reached: Reached::default(),
+            memory: Memory::NONE,
+            run_delay: 0,
             status: 0,
             syscall: SYS_EXIT_GROUP,
             uid: 1000,
@@ -380,6 +387,8 @@ impl Story {
                 parent_tgid: life.parent,
                 reserved: 0,
                 counters: life.counters,
+                start: Start::default(),
+                run_delay: 0,
             },
         })
     }
