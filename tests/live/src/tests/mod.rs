@@ -13,6 +13,7 @@ mod limits;
 mod lockdown;
 mod place;
 mod progress;
+mod start;
 mod storm;
 mod stress;
 mod tree;
@@ -40,6 +41,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         usage::all(),
         place::all(),
         limits::all(),
+        start::all(),
         ledger::all(),
         cow::all(),
         levels::all(),
