@@ -6,6 +6,7 @@
 use crate::{
     counter::{Counters, Totals},
     place::{File, Place},
+    start::{Memory, Reached},
 };
 
 /// Bytes of `task_struct.comm` (`TASK_COMM_LEN`).
@@ -187,6 +188,12 @@ pub struct Exec {
     pub own: Totals,
     /// Counters of the fork-time parent at this moment.
     pub parent: Totals,
+    /// When it had passed its point of no return, in ns of CLOCK_BOOTTIME; 0 when that was not seen.
+    pub prepared_ns: u64,
+    /// The memory that it replaced.
+    pub dropped: Memory,
+    /// What the program had reached that it replaced.
+    pub reached: Reached,
     /// Thread that called exec; differs from the tgid when it was not the leader.
     pub old_tid: u32,
     /// Arguments (`bprm->argc`).
@@ -259,6 +266,12 @@ pub struct Exit {
     pub usage: Usage,
     /// Where it was at its end.
     pub place: Place,
+    /// What its program has reached.
+    pub reached: Reached,
+    /// The memory that it gives up; not known before 6.16.
+    pub memory: Memory,
+    /// As in its entry: see `Process`.
+    pub run_delay: u64,
     /// As `wait4` reports it: low 7 bits the signal, bit 7 core dumped, bits 8 to 15 the exit code.
     pub status: u32,
     /// System call number the last thread is in; `u32::MAX` when none.
@@ -398,9 +411,11 @@ const H: usize = 6 * 4 + 2 * 8;
 wire! {
     Header = H,
     Fork = H + 8 * 8 + size_of::<Place>() + 32 + 10 * 4 + COMM_BYTES,
-    Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 10 * 4 + COMM_BYTES,
+    Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 8 + size_of::<Memory>()
+        + size_of::<Reached>() + 10 * 4 + COMM_BYTES,
     Usage = 6 * 8,
-    Exit = H + size_of::<Counters>() + 32 + 2 * 8 + size_of::<Usage>() + size_of::<Place>() + 6 * 4 + COMM_BYTES,
+    Exit = H + size_of::<Counters>() + 32 + 3 * 8 + size_of::<Usage>() + size_of::<Place>() + size_of::<Reached>()
+        + size_of::<Memory>() + 6 * 4 + COMM_BYTES,
     Free = H + size_of::<Usage>() + 8,
     Wait = H + 8,
     ExecFailed = H + 8,

@@ -21,6 +21,7 @@ pub mod offsets;
 pub mod place;
 pub mod settings;
 pub mod slot;
+pub mod start;
 pub mod state;
 
 /// Marks a struct that may cross between the kernel and the daemon as bytes.

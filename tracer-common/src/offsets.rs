@@ -89,6 +89,10 @@ offsets! {
     task_reclaim_state = "task_struct" "reclaim_state",
     /// Bit 1 (TS_COMPAT): in a 32-bit system call.
     task_thread_status = "task_struct" "thread_info.status",
+    /// How often it was given a CPU.
+    task_runs = "task_struct" "sched_info.pcount",
+    /// Time that it waited for one, in ns.
+    task_run_delay = "task_struct" "sched_info.run_delay",
     /// Priority that follows from the nice value.
     task_static_prio = "task_struct" "static_prio",
     /// Signals that are blocked.
@@ -247,6 +251,10 @@ offsets! {
     mm_anon_pages = "mm_struct" "rss_stat.count[1]|rss_stat[1].count",
     /// Pages of shared memory mapped.
     mm_shmem_pages = "mm_struct" "rss_stat.count[3]|rss_stat[3].count",
+    /// Pages swapped out.
+    mm_swap_pages = "mm_struct" "rss_stat.count[2]|rss_stat[2].count",
+    /// The auxiliary vector: pairs of a tag and a value.
+    mm_auxv = "mm_struct" "saved_auxv",
     /// Start of the program's code.
     mm_start_code = "mm_struct" "start_code",
     /// End of it.

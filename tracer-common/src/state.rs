@@ -5,6 +5,7 @@ use crate::event::Kind;
 use crate::{
     counter::{Counters, Totals},
     event::KINDS,
+    start::Start,
 };
 
 /// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
@@ -29,6 +30,10 @@ pub struct Process {
     pub reserved: u32,
     /// Its counters.
     pub counters: Counters,
+    /// How its program began.
+    pub start: Start,
+    /// From its wake-up by fork to its first run, in ns plus one; 0 when that is not known.
+    pub run_delay: u64,
 }
 
 /// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
@@ -53,6 +58,6 @@ pub struct Stats {
 }
 
 wire! {
-    Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
+    Process = 7 * 8 + size_of::<Totals>() + size_of::<Counters>() + size_of::<Start>(),
     Stats = (3 * KINDS + 3) * 8,
 }

@@ -19,6 +19,7 @@ use crate::{
 /// Bits of a page fault's error code (arch/x86/include/asm/trap_pf.h).
 pub(crate) const EC_PRESENT: u32 = 1 << 0;
 pub(crate) const EC_WRITE: u32 = 1 << 1;
+pub(crate) const EC_FETCH: u32 = 1 << 4;
 
 /// Bytes of a huge page one level up (PMD).
 const PMD_BYTES: u64 = 2 << 20;

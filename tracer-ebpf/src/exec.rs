@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::{self, bpf_probe_read_kernel_str},
+    helpers::generated::{self, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -16,6 +16,7 @@ use tracer_common::{
         ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
         FLAG_PATH_CUT, FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES,
     },
+    start::{Memory, Reached, Start},
     state::Process,
 };
 
@@ -117,12 +118,26 @@ fn report<P: Pointer>(
                 (*record).threads_killed = maps::counted(entry, counter::ENDED_BY_EXEC) as u32;
                 // A later memory may have this one's address.
                 (*entry).mm = 0;
+                let start = &raw mut (*entry).start;
+                (*record).prepared_ns = (*start).prepared_ns;
+                (*record).dropped = (*start).dropped;
+                (*record).reached = (*start).reached;
+                let (minor, major) = task.faults();
+                start.write(Start {
+                    exec_ns: bpf_ktime_get_boot_ns(),
+                    reached: Reached { minor: minor as u32, major: major as u32, ..Reached::default() },
+                    ..Start::default()
+                });
+                mm.entry(&raw mut (*start).entry);
                 (&raw mut (*entry).exec_mm).write_volatile(mm.address());
             }
             None => {
                 flags |= FLAG_NO_COUNTERS;
                 (*record).own = Totals::default();
                 (*record).threads_killed = 0;
+                (*record).prepared_ns = 0;
+                (*record).dropped = Memory::NONE;
+                (*record).reached = Reached::default();
             }
         }
         (*record).parent = fork_parent_totals(entry, &mut flags);

@@ -20,7 +20,7 @@ use crate::{
     cow,
     exec::fork_parent_totals,
     kernel::{CpuTime, Pointer, Signal, Task, argument, setting},
-    maps, ring,
+    maps, ring, start,
     syscall::EXIT_GROUP,
 };
 
@@ -116,6 +116,7 @@ fn ended<P: Pointer>(task: Task<P>) {
             (*record).major_faults = major;
             (*record).usage = usage(signal, time);
             task.place(&raw mut (*record).place);
+            start::describe_end(record, task, entry);
             (*record).status = status;
             (*record).syscall = syscall as u32;
             (*record).uid = uid;

@@ -8,16 +8,20 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::counter::{Mode, Totals};
 
 use crate::{
-    cow::{self, EC_PRESENT, EC_WRITE, Thread},
+    cow::{self, EC_FETCH, EC_PRESENT, EC_WRITE, Thread},
     kernel::{Regs, Task, argument, current_ids, setting},
-    maps, page,
+    maps, page, start,
 };
 
 /// A fault taken in user mode.
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
     let regs = Regs(argument(&ctx, 1));
-    begin(ctx.arg(0), ctx.arg::<u64>(2) as u32, Mode::User, || (regs.ip(), regs.orig_ax()));
+    let (address, error_code) = (ctx.arg(0), ctx.arg::<u64>(2) as u32);
+    if error_code & EC_FETCH != 0 && regs.ip() == address {
+        start::fetched(address);
+    }
+    begin(address, error_code, Mode::User, || (regs.ip(), regs.orig_ax()));
     0
 }
 

@@ -13,7 +13,7 @@ use tracer_common::event::{ExecFailed, FLAG_PATH_CUT, ForkFailed, Kind, PATH_BYT
 
 use crate::{
     kernel::{Pointer, Regs, Task, argument, current_ids, read_user, setting},
-    maps, ring,
+    maps, ring, start,
 };
 
 // arch/x86/entry/syscalls/syscall_64.tbl
@@ -105,6 +105,8 @@ const fn is_watched(nr: u64) -> bool {
 #[inline(always)]
 fn returned<P: Pointer>(regs: Regs<P>, nr: u64, ret: i64) {
     match nr {
+        // The child returns from the call, too.
+        CLONE | FORK | VFORK | CLONE3 if ret == 0 => start::first_return(),
         CLONE | FORK | VFORK | CLONE3 if ret < 0 => {
             if let Some((tgid, tid, start)) = subject() {
                 fork_failed(tgid, tid, start, nr as u32, ret.unsigned_abs() as u32);

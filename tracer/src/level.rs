@@ -31,7 +31,7 @@ const NOT_BY_FAULT: [&str; 9] = [
 ];
 
 /// At [`Level::Lite`]. Of `tracer.faults` all but minor and major.
-const NOT_BY_LITE: [&str; 18] = [
+const NOT_BY_LITE: [&str; 20] = [
     "tracer.cow.reuses",
     "tracer.cow.huge_reuses",
     "tracer.cow.zero_upgrades",
@@ -50,10 +50,12 @@ const NOT_BY_LITE: [&str; 18] = [
     "tracer.children.paid.reuses",
     "tracer.shared",
     "tracer.faults",
+    "tracer.exec.start",
+    "tracer.exec.wasted.reuses",
 ];
 
 /// At [`Level::Off`]. Of `tracer.faults` all but minor and major.
-const NOT_BY_OFF: [&str; 9] = [
+const NOT_BY_OFF: [&str; 11] = [
     "tracer.cow",
     "tracer.delta",
     "tracer.shared",
@@ -63,6 +65,8 @@ const NOT_BY_OFF: [&str; 9] = [
     "tracer.fork.wasted",
     "tracer.children.paid",
     "tracer.faults",
+    "tracer.exec.start",
+    "tracer.exec.wasted",
 ];
 
 impl Level {

@@ -9,6 +9,8 @@ mod counts;
 mod ledger;
 #[path = "stories/lives.rs"]
 mod lives;
+#[path = "stories/starts.rs"]
+mod starts;
 #[path = "stories/walks.rs"]
 mod walks;
 

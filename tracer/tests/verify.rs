@@ -209,6 +209,12 @@ fn what_does_not_hold_is_found() {
         ("tracer.fork.wasted.reuses is 1", |s| s.life(200, "/tracer/fork/wasted/reuses", json!(1))),
         ("tracer.fork.wasted.bytes is 6", |s| s.life(200, "/tracer/fork/wasted/bytes", json!(6))),
         ("tracer.fork.wasted.reuses is null", |s| s.life(200, "/tracer/fork/wasted/reuses", json!(null))),
+        ("tracer.exec.wasted.copies is 6", |s| s.life(200, "/tracer/exec/wasted/copies", json!(6))),
+        ("tracer.exec.wasted is not null", |s| s.life(200, "/tracer/fork/shares_mm", json!(true))),
+        ("tracer.exec.start.entry_ns is 4", |s| {
+            let start = json!({"first_ns": 5, "entry_ns": 4, "minor": 0, "major": 0});
+            s.life(200, "/tracer/exec/start", start)
+        }),
         ("tracer.fork.wasted is null", |s| s.life(200, "/tracer/fork/wasted", json!(null))),
         ("tracer.fork.wasted is not null", |s| s.life(200, "/tracer/fork/by_parent", json!(null))),
         ("tracer.fork.wasted is not null", |s| s.life(200, "/tracer/exec/seq", json!(0))),

@@ -1,6 +1,6 @@
 //! The memory of a process: what its `mm_struct` tells.
 
-use tracer_common::{counter::PAGE_BYTES, offsets::MISSING};
+use tracer_common::{counter::PAGE_BYTES, offsets::MISSING, start::Memory};
 
 use super::{Pointer, offset, read_kernel, setting};
 
@@ -43,6 +43,45 @@ impl<P: Pointer> Mm<P> {
             read_kernel(self.0.number(through).wrapping_add(u64::from(offset))).unwrap_or(u64::MAX)
         };
         (count(offset!(mm_anon_pages)), count(offset!(mm_file_pages)), count(offset!(mm_shmem_pages)))
+    }
+    /// Writes what it has, where the kernel lets it be read by typed loads (6.2).
+    ///
+    /// # Safety
+    /// `to` is memory of ours.
+    #[inline(always)]
+    pub(crate) unsafe fn describe(self, to: *mut Memory) {
+        let pages = |offset| Memory::pages(self.0.read(offset));
+        let memory = if setting!(typed_rss) == 0 {
+            Memory::NONE
+        } else {
+            Memory {
+                anon: pages(offset!(mm_anon_pages)),
+                file: pages(offset!(mm_file_pages)),
+                shmem: pages(offset!(mm_shmem_pages)),
+                swap: pages(offset!(mm_swap_pages)),
+                pgtables: Memory::pages(self.pgtable_bytes() / PAGE_BYTES),
+                is_known: 1,
+            }
+        };
+        // SAFETY: the caller's.
+        unsafe { to.write(memory) };
+    }
+    /// Writes the address of the program's entry point (AT_ENTRY), unless it is not where it is on x86.
+    ///
+    /// # Safety
+    /// `to` is memory of ours.
+    #[inline(always)]
+    pub(crate) unsafe fn entry(self, to: *mut u64) {
+        /// include/uapi/linux/auxvec.h
+        const AT_ENTRY: u64 = 9;
+        // create_elf_tables() in fs/binfmt_elf.c puts eight pairs in front of it, and up to two for the architecture.
+        for pair in 8..12 {
+            let at = offset!(mm_auxv) + pair * 16;
+            if self.0.read::<u64>(at) == AT_ENTRY {
+                // SAFETY: the caller's.
+                unsafe { to.write_volatile(self.0.read(at + 8)) };
+            }
+        }
     }
     /// True when `address` is in the heap (brk).
     #[inline(always)]

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_bt
 use tracer_common::{
     counter::PAGE_BYTES,
     event::{AutoReap, COMM_BYTES},
+    offsets::MISSING,
 };
 
 use super::{Mm, Pointer, Reached, offset, read_kernel, setting};
@@ -89,6 +90,15 @@ impl<P: Pointer> Task<P> {
     pub(crate) fn faults_ended(self) -> u32 {
         let (minor, major) = self.faults();
         (minor as u32).wrapping_add(major as u32)
+    }
+    /// How long it waited for its first CPU, in ns plus one; 0 when it was given one again since, or that is not kept.
+    /// sched_info_arrive() (kernel/sched/stats.h) adds each wait and counts it.
+    #[inline(always)]
+    pub(crate) fn first_delay(self) -> u64 {
+        if offset!(task_runs) == MISSING || self.0.read::<u64>(offset!(task_runs)) != 1 {
+            return 0;
+        }
+        self.0.read::<u64>(offset!(task_run_delay)) + 1
     }
     /// CPU time of this thread, up to the last tick or switch.
     #[inline(always)]

@@ -21,6 +21,7 @@ mod image;
 mod ledger;
 mod process;
 mod progress;
+mod start;
 mod steps;
 mod story;
 mod table;

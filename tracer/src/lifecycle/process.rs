@@ -4,10 +4,11 @@ use tracer_common::{
     counter::{Counters, Totals},
     event::AutoReap,
     place::Place,
+    start::Reached,
 };
 
-use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, usage::Usage};
-use crate::record::{Children, ForkFacts, ForkKind, Missing, Origin, ReleasedBy};
+use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, start::Replaced, usage::Usage};
+use crate::record::{Children, ForkFacts, ForkKind, MemoryBytes, Missing, Origin, ReleasedBy};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
 pub(super) const PREVIOUS: usize = 4;
@@ -44,6 +45,13 @@ pub(super) struct Birth {
     pub(super) facts: ForkFacts,
 }
 
+/// A program that it ran before, and what that had reached when it was replaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ran {
+    pub(super) image: ImageId,
+    pub(super) reached: Reached,
+}
+
 /// The end of a parent's wait in vfork.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Released {
@@ -64,6 +72,12 @@ pub(super) struct End {
     pub(super) core: bool,
     pub(super) real_parent: u32,
     pub(super) auto_reap: AutoReap,
+    /// What its last program reached.
+    pub(super) reached: Reached,
+    /// The memory that it gave up.
+    pub(super) memory: Option<MemoryBytes>,
+    /// How long it waited for its first CPU, in ns plus one; 0 when that is not known.
+    pub(super) run_delay: u64,
 }
 
 /// Who took its exit status.
@@ -93,7 +107,7 @@ pub(super) struct Process {
     pub(super) in_tree: bool,
     pub(super) comm: [u8; 16],
     pub(super) image: Option<ImageId>,
-    pub(super) previous: [Option<ImageId>; PREVIOUS],
+    pub(super) previous: [Option<Ran>; PREVIOUS],
     /// Who forked it; of a process found in `/proc`, its parent then.
     pub(super) parent: Option<Id>,
     /// The parent that the kernel named last.
@@ -117,6 +131,8 @@ pub(super) struct Process {
     /// Its totals when it began the first and the last program that it ran.
     pub(super) at_first_exec: Option<Totals>,
     pub(super) at_last_exec: Option<Totals>,
+    /// What its last exec took and replaced.
+    pub(super) replaced: Replaced,
     pub(super) children: Children,
     /// What it had copied when its counters were read last, and what its last progress record said.
     pub(super) copied: Copies,
@@ -167,6 +183,7 @@ impl Process {
             tries: None,
             at_first_exec: None,
             at_last_exec: None,
+            replaced: Replaced::default(),
             children: Children::default(),
             copied: Copies::default(),
             told: Copies::default(),
@@ -210,10 +227,10 @@ impl Process {
         self.place.map(|place| place.cgroup_id).filter(|&id| id != 0)
     }
 
-    /// Makes `image` its program; returns one that is no longer remembered.
-    pub(super) fn run(&mut self, image: ImageId) -> Option<ImageId> {
-        let old = self.image.replace(image)?;
-        let forgotten = self.previous[0];
+    /// Makes `image` its program, when the last one has `reached` that; returns one that is no longer remembered.
+    pub(super) fn run(&mut self, image: ImageId, reached: Reached) -> Option<ImageId> {
+        let old = Ran { image: self.image.replace(image)?, reached };
+        let forgotten = self.previous[0].map(|ran| ran.image);
         if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(old);
             return None;

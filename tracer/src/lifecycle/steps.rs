@@ -12,6 +12,7 @@ use super::{
     image::Parts,
     ledger,
     process::{End, Process, State},
+    start::{self, Replaced},
     table::Key,
     usage::Usage,
 };
@@ -47,6 +48,7 @@ impl Lifecycle {
         if header.flags & FLAG_NO_INTERP != 0 && may_be_script(parts.path, parts.args) {
             process.missing = process.missing.with(Missing::PROGRAM);
         }
+        process.replaced = Replaced::by(exec, own, process);
         let is_first = process.execs == 0;
         if is_first {
             process.at_first_exec = own;
@@ -65,7 +67,7 @@ impl Lifecycle {
         process.all_threads_killed = process.all_threads_killed.max(exec.threads_killed);
         process.comm = exec.comm;
         let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
-            process.run(self.images.insert(parts))
+            process.run(self.images.insert(parts), exec.reached)
         } else {
             process.missing = process.missing.with(Missing::PROGRAM);
             process.image.take()
@@ -91,7 +93,7 @@ impl Lifecycle {
                 executable: self.executable(process),
                 args: self.args(process).unwrap_or_default(),
                 args_count: exec.argc,
-                exec: self.exec_fields(process),
+                exec: self.exec_fields(process, None),
                 ledger: self.ledger_of_exec(process),
             }));
         }
@@ -162,7 +164,11 @@ impl Lifecycle {
         process.uid = Some(exit.uid);
         process.place = Some(exit.place);
         process.comm = exit.comm;
-        let end = End::of(exit);
+        let mut end = End::of(exit);
+        if process.shares_memory() {
+            // That is its parent's, and stays.
+            end.memory = None;
+        }
         if end.counters.is_none() {
             process.missing = process.missing.with(Missing::COUNTERS);
         }
@@ -246,6 +252,9 @@ impl End {
             core: flags & FLAG_CORE != 0,
             real_parent: exit.real_parent_tgid,
             auto_reap: auto_reap(exit.auto_reap),
+            reached: exit.reached,
+            memory: start::memory(&exit.memory),
+            run_delay: exit.run_delay,
         }
     }
 

@@ -6,14 +6,15 @@ use super::{
     cow,
     image::Image,
     process::{End, Id, PREVIOUS, Process},
+    start,
     table::Key,
 };
 use crate::{
     level::Level,
     record::{
         Args, ByParent, Children, Container, Decimal, EntityId, Exec, Exit, ExitVia, File, Fork, Group,
-        Interpreters, Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Story,
-        Subject, Terminal, Text, Timeline, User,
+        Interpreters, Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Start,
+        Story, Subject, Terminal, Text, Timeline, User,
     },
 };
 use tracer_common::{counter, place::Place};
@@ -70,6 +71,7 @@ impl Process {
             pgtable_bytes: facts.pgtable_bytes,
             vmas: facts.vmas,
             duration_ns: facts.duration_ns,
+            run_delay_ns: self.end.and_then(|end| end.run_delay_ns()),
             ns_per_mib: facts.ns_per_mib,
             shared_anon_bytes: facts.shared_anon_bytes,
             shared_file_bytes: facts.shared_file_bytes,
@@ -108,6 +110,7 @@ impl End {
             signal,
             core_dumped: self.core || status & 0x80 != 0,
             parent_pid: (self.real_parent != 0).then_some(self.real_parent),
+            memory: self.memory,
         }
     }
 }
@@ -140,8 +143,9 @@ impl Lifecycle {
         self.image(process).map(|image| Args(image.args()))
     }
 
-    pub(super) fn exec_fields(&self, process: &Process) -> Exec<'_> {
-        let image = self.image(process);
+    /// With `start` in a timeline only: it is not known before.
+    pub(super) fn exec_fields(&self, process: &Process, start: Option<Option<Start>>) -> Exec<'_> {
+        let (image, level) = (self.image(process), self.config.cow);
         let interpreter = image.map(Image::interp).filter(|interp| !interp.is_empty()).map(Text);
         Exec {
             seq: process.execs,
@@ -154,6 +158,10 @@ impl Lifecycle {
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
             tries: process.tries.filter(|_| self.config.full_hooks),
+            load_ns: process.replaced.load_ns,
+            dropped: process.replaced.memory,
+            wasted: process.replaced.wasted.filter(|_| level.has_copies()).map(|copies| copies.shown(level)),
+            start,
         }
     }
 
@@ -164,9 +172,13 @@ impl Lifecycle {
         previous: &'a mut [Program<'a>; PREVIOUS],
     ) -> Timeline<'a> {
         let mut ran = 0;
-        for (program, image) in previous.iter_mut().zip(process.previous.iter().flatten()) {
-            let image = self.images.get(*image);
-            *program = Program { executable: Text(image.executable()), args_count: image.argc };
+        for (program, before) in previous.iter_mut().zip(process.previous.iter().flatten()) {
+            let image = self.images.get(before.image);
+            *program = Program {
+                executable: Text(image.executable()),
+                args_count: image.argc,
+                start: start::of_program(&before.reached, self.config.cow),
+            };
             ran += 1;
         }
         let ProcessId { pid, entity_id } = self.process_id(process.id);
@@ -178,6 +190,7 @@ impl Lifecycle {
         // All counters but that of threads come from the fault hooks.
         let level = self.config.cow;
         let of_faults = counters.filter(|_| level.has_copies());
+        let start = end.filter(|_| process.execs > 0).and_then(|end| start::of_program(&end.reached, level));
         let cgroup_id = process.cgroup_id();
         let cgroup_path = cgroup_id.and_then(|id| self.cgroups.get(id));
         Timeline {
@@ -207,7 +220,7 @@ impl Lifecycle {
                 complete: missing.is_empty(),
                 missing,
                 fork: process.fork_fields(level),
-                exec: self.exec_fields(process),
+                exec: self.exec_fields(process, Some(start)),
                 cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec, level)),
                 faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, of_faults, level)),
                 children: Children {

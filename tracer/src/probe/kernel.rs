@@ -14,7 +14,7 @@ use super::{Error, btf::Btf, cast::Cast};
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Offsets that some supported kernels do not have, or leave out by their configuration; the programs do without them.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 11] = [
     "mm_global_asid",
     "nsproxy_time",
     "time_ns_inode",
@@ -24,6 +24,8 @@ const OPTIONAL: [&str; 9] = [
     "user_processes",
     "pids_counter",
     "pids_limit",
+    "task_runs",
+    "task_run_delay",
 ];
 
 /// Bytes of a kernel stack on x86_64 (THREAD_SIZE, without KASAN).

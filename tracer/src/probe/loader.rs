@@ -50,6 +50,8 @@ pub(super) struct Loaded {
     links: HashMap<&'static str, Link>,
     missing: Vec<&'static str>,
     can_read: bool,
+    exit_before_mm: bool,
+    has_run_delay: bool,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -79,14 +81,20 @@ const OF_MEMORY_IN_LEDGER: [&str; 6] = [
 ];
 
 /// What only the hooks of system calls tell.
-const OF_CALLS: [&str; 6] = [
+const OF_CALLS: [&str; 7] = [
     "tracer.fork.duration_ns",
     "tracer.fork.ns_per_mib",
+    RUN_DELAY,
     "tracer.exec.failures",
     "tracer.exec.tries",
     "exec_failed",
     "fork_failed",
 ];
+
+const RUN_DELAY: &str = "tracer.fork.run_delay_ns";
+
+/// What only `sched_prepare_exec` tells of an exec.
+const OF_PREPARE: [&str; 2] = ["tracer.exec.load_ns", "tracer.exec.dropped"];
 
 /// What of the ledger only the state before an exec tells.
 const OF_BEFORE: [&str; 3] =
@@ -158,6 +166,8 @@ impl Loaded {
             links: HashMap::new(),
             missing,
             can_read: settings.can_read != 0,
+            exit_before_mm: settings.exit_before_mm != 0,
+            has_run_delay: btf.member("task_struct", "sched_info.pcount").is_some(),
             log,
         })
     }
@@ -243,7 +253,9 @@ impl Loaded {
         match hook.set {
             Set::Calls if !is_full => Some("only with --hooks full"),
             Set::Threads if !options.threads => Some("only with --threads"),
-            Set::LedgerBefore if !has_before => Some("this kernel has no such tracepoint (6.10)"),
+            Set::Prepare | Set::LedgerBefore if !has_before => {
+                Some("this kernel has no such tracepoint (6.10)")
+            }
             Set::Ledger | Set::LedgerBefore | Set::LedgerCalls if !options.ledger => {
                 Some("only with --ledger changes or full")
             }
@@ -359,6 +371,17 @@ impl Loaded {
             const WHY: &str =
                 "this kernel tells the state before an exec only with --hooks full (before 6.10)";
             unavailable.extend(OF_BEFORE.map(|field| (field, WHY.to_owned())));
+        }
+        if self.missing.contains(&hooks::BEFORE_EXEC) {
+            let why = "this kernel does not tell the moment before an exec replaces the memory (before 6.10)";
+            unavailable.extend(OF_PREPARE.map(|field| (field, why.to_owned())));
+        }
+        if !self.exit_before_mm {
+            let why = "this kernel gives the memory up before it tells of the end (before 6.16)";
+            unavailable.push(("tracer.exit.memory", why.to_owned()));
+        }
+        if options.hooks == Hooks::Full && !self.has_run_delay {
+            unavailable.push((RUN_DELAY, "this kernel does not keep it (CONFIG_SCHED_INFO)".to_owned()));
         }
         if options.ledger && !self.can_read {
             unavailable.extend(OF_MEMORY_IN_LEDGER.map(|field| (field, NOT_READABLE.to_owned())));

@@ -8,6 +8,7 @@ use tracer_common::{
     counter::{COUNTERS, Totals},
     event::KINDS,
     settings::{Calibration, Control},
+    start::Start,
     state::{Process, Stats, THREAD_BYTES},
 };
 
@@ -107,6 +108,8 @@ impl Processes {
             parent_tgid: 0,
             reserved: 0,
             counters: [0; COUNTERS],
+            start: Start::default(),
+            run_delay: 0,
         };
         self.insert(tgid, new)
     }

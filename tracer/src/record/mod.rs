@@ -7,6 +7,7 @@ mod control;
 mod ledger;
 mod names;
 mod place;
+mod start;
 mod steps;
 mod text;
 mod thread;
@@ -24,6 +25,7 @@ pub use ledger::{
 };
 pub use names::{ExitVia, ForkKind, Origin, ReleasedBy, Signal};
 pub use place::{Container, File, Leader, Namespaces, OtherNamespaces, Terminal};
+pub use start::{MemoryBytes, Start};
 pub use steps::{
     Cow, ExecFailed, ExecStep, ExitStep, ForkFacts, ForkFailed, ForkLimit, ForkStep, NewParent, ReapStep,
     Reparent, Shared, SharedWith,

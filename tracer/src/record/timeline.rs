@@ -5,8 +5,8 @@ use tracer_common::event::{KINDS, Kind};
 
 use super::{
     Args, Base64, Common, Container, Copies, Decimal, EntityId, ExitVia, File, ForkKind, Leader, Ledger,
-    LedgerField, Limit, Line, Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Subject, Terminal,
-    Text, Time,
+    LedgerField, Limit, Line, MemoryBytes, Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Start,
+    Subject, Terminal, Text, Time,
 };
 
 /// The life of a process.
@@ -57,6 +57,8 @@ pub struct Process<'a> {
 pub struct Program<'a> {
     pub executable: Text<'a>,
     pub args_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
 }
 
 /// Effective user and group.
@@ -105,6 +107,7 @@ pub struct Fork {
     pub pgtable_bytes: u64,
     pub vmas: u32,
     pub duration_ns: Option<u64>,
+    pub run_delay_ns: Option<u64>,
     pub ns_per_mib: Option<u64>,
     pub shared_anon_bytes: Option<u64>,
     pub shared_file_bytes: Option<u64>,
@@ -140,6 +143,12 @@ pub struct Exec<'a> {
     pub threads_killed: Option<u32>,
     pub failures: Option<u64>,
     pub tries: Option<u64>,
+    pub load_ns: Option<u64>,
+    pub dropped: Option<MemoryBytes>,
+    pub wasted: Option<Copies>,
+    /// Absent except for timelines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Option<Start>>,
 }
 
 /// The interpreters of a script: none, or the last one.
@@ -241,6 +250,7 @@ pub struct Exit {
     pub signal: Option<Signal>,
     pub core_dumped: bool,
     pub parent_pid: Option<u32>,
+    pub memory: Option<MemoryBytes>,
 }
 
 /// CPU time and memory.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
@@ -228,6 +228,7 @@ mod tests {
         event::{self as wire, Cgroup, Exit, Header, Kind, Usage},
         ledger::{Facts, Ledger},
         place::{FILE_NAME_BYTES, File, Place},
+        start::{Memory, Reached, Start},
         state::Process,
     };
 
@@ -242,6 +243,17 @@ mod tests {
         Place { cgroup_id: 1, namespaces: [2; 8], session: 3, group: 4, tty: 5, reserved: 0 }
     }
 
+    fn memory(from: u32) -> Memory {
+        Memory {
+            anon: from,
+            file: from + 1,
+            shmem: from + 2,
+            swap: from + 3,
+            pgtables: from + 4,
+            is_known: from + 5,
+        }
+    }
+
     fn events() -> Vec<Event<'static>> {
         let header =
             |kind, size: usize| Header { kind: kind as u32, tgid: 5, size: size as u32, ..Header::default() };
@@ -250,6 +262,9 @@ mod tests {
             Event::Exec {
                 exec: wire::Exec {
                     header: header(Kind::Exec, size_of::<wire::Exec>() + 9),
+                    prepared_ns: 1,
+                    dropped: memory(2),
+                    reached: Reached { first_ns: 8, entry_ns: 9, minor: 10, major: 11 },
                     path_len: 4,
                     interp_len: 2,
                     args_len: 3,
@@ -278,6 +293,9 @@ mod tests {
                     max_rss_bytes: 16,
                 },
                 place: place(),
+                reached: Reached { first_ns: 18, entry_ns: 19, minor: 20, major: 21 },
+                memory: memory(22),
+                run_delay: 28,
                 auto_reap: 17,
                 reserved: 0,
                 comm: *b"sixteen bytes ..",
@@ -327,6 +345,8 @@ mod tests {
                     parent_tgid: 3,
                     reserved: 0,
                     counters,
+                    start: Start { exec_ns: 11, entry: 12, dropped: memory(13), ..Start::default() },
+                    run_delay: 19,
                 },
             },
             Event::Loss(Loss { ktime_ns: 1, stage: LossStage::Decode, record: None, count: 2 }),
@@ -381,9 +401,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 5"),
-            (b"tracerec\x05\0\0\0", "it ends in the middle of event 0"),
-            (b"tracerec\x05\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
+            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 6"),
+            (b"tracerec\x06\0\0\0", "it ends in the middle of event 0"),
+            (b"tracerec\x06\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     lifecycle::Anomalies,
-    record::{Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Time, Usage},
+    record::{Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Start, Time, Usage},
 };
 
 /// The first line.
@@ -152,6 +152,8 @@ pub(super) struct Exec {
     pub(super) seq: u64,
     pub(super) failures: Option<u64>,
     pub(super) tries: Option<u64>,
+    pub(super) wasted: Option<Copies>,
+    pub(super) start: Option<Start>,
 }
 
 #[derive(Debug, Deserialize)]

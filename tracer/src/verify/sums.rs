@@ -4,7 +4,7 @@ use super::{
     line::{Exec, Fork, Story},
     reasons::At,
 };
-use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts, Usage};
+use crate::record::{Copies, CowBy, CowByPage, CowByRegion, CowCounts, Start, Usage};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -117,6 +117,12 @@ fn exec(at: &mut At<'_>, exec: &Exec) {
         exec.tries.is_none() || exec.seq > 0,
         format_args!("tracer.exec.tries is not null, but tracer.exec.seq is 0"),
     );
+    if let Some(Start { first_ns, entry_ns: Some(entry_ns), .. }) = exec.start {
+        at.expect(
+            entry_ns >= first_ns,
+            format_args!("tracer.exec.start.entry_ns is {entry_ns}, less than the {first_ns} of first_ns"),
+        );
+    }
     let (failures, before) = (or_none(exec.failures), exec.failures_before());
     at.expect(
         before <= failures,
@@ -141,6 +147,18 @@ fn fork(at: &mut At<'_>, story: &Story, fork: &Fork) {
             wasted.is_none(),
             format_args!("tracer.fork.wasted is not null without an exec and both of its parts"),
         ),
+    }
+    match (before_exec, story.exec.wasted) {
+        (_, Some(_)) if *shares_mm && story.exec.seq == 1 => at.expect(
+            false,
+            format_args!(
+                "tracer.exec.wasted is not null, though the only exec left the memory to the parent"
+            ),
+        ),
+        (Some(before), Some(wasted)) if story.exec.seq == 1 => {
+            same(at, "tracer.exec.wasted", wasted, "before_exec of the only exec", *before);
+        }
+        _ => {}
     }
     let (Some(before), Some(cow)) = (before_exec, &story.cow) else { return };
     let whole = total(cow);

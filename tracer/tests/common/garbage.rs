@@ -9,6 +9,7 @@ use tracer_common::{
     },
     ledger::{FD_WORDS, Facts, LIMITS, Ledger, Limit},
     place::{FILE_NAME_BYTES, File, Place},
+    start::{Memory, Reached, Start},
     state::Process,
 };
 
@@ -56,6 +57,8 @@ impl Garbage {
             tty: *c,
             ..Place::default()
         };
+        let memory = Memory { anon: *a, file: *b, shmem: *c, swap: *d, pgtables: *a, is_known: d & 1 };
+        let reached = Reached { first_ns: *n, entry_ns: *m, minor: *a, major: *d };
         let (path, args) = text.split_at(text.len() / 2);
         match what {
             0..=3 => Event::Fork(Fork {
@@ -80,6 +83,9 @@ impl Garbage {
                     parent: totals,
                     argc: *a,
                     args_bytes: *d,
+                    prepared_ns: *m,
+                    dropped: memory,
+                    reached,
                     place,
                     file: File { inode: *n, device: *c, links: d & 1, name: [*a as u8; FILE_NAME_BYTES] },
                     ..Exec::default()
@@ -99,6 +105,9 @@ impl Garbage {
                 uid: *a,
                 usage,
                 place,
+                reached,
+                memory,
+                run_delay: *k,
                 real_parent_tgid: *d,
                 auto_reap: d & 3,
                 reserved: 0,
@@ -130,6 +139,8 @@ impl Garbage {
                     parent_tgid: 0,
                     reserved: 0,
                     counters,
+                    start: Start::default(),
+                    run_delay: 0,
                 },
             },
             12 => match a % 7 {

@@ -17,6 +17,7 @@ use tracer_common::{
     },
     ledger::{Facts, Ledger, Phase},
     place::{FILE_NAME_BYTES, File, Place, device_number},
+    start::{Memory, Reached, Start},
     state::Process,
 };
 
@@ -263,6 +264,9 @@ impl Story {
             path_len: path.len() as u32,
             interp_len: interp.len() as u32,
             args_len: args.len() as u32,
+            prepared_ns: 0,
+            dropped: Memory::NONE,
+            reached: Reached::default(),
             threads_killed: 0,
             reserved: 0,
             comm: comm(path.rsplit('/').next().unwrap()),
@@ -337,6 +341,9 @@ impl Story {
             major_faults: 1,
             usage: used(),
             place: place(pid),
+            reached: Reached::default(),
+            memory: Memory::NONE,
+            run_delay: 0,
             status: 0,
             syscall: SYS_EXIT_GROUP,
             uid: 1000,
@@ -399,6 +406,8 @@ impl Story {
                 parent_tgid: life.parent,
                 reserved: 0,
                 counters: life.counters,
+                start: Start::default(),
+                run_delay: 0,
             },
         })
     }

@@ -14,6 +14,7 @@ mod limits;
 mod lockdown;
 mod place;
 mod progress;
+mod start;
 mod storm;
 mod stress;
 mod threads;
@@ -44,6 +45,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         place::all(),
         limits::all(),
         threads::all(),
+        start::all(),
         ledger::all(),
         cow::all(),
         levels::all(),

@@ -14,6 +14,7 @@ mod limits;
 mod memory;
 mod place;
 mod progress;
+mod start;
 mod stress;
 pub(crate) mod sys;
 mod threads;
@@ -57,6 +58,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || place::run(name, rest, &mut facts)
         || limits::run(name, rest, &mut facts)
         || threads::run(name, rest, &mut facts)
+        || start::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();
