@@ -4,7 +4,7 @@
 use crate::event::Kind;
 use crate::{
     counter::{Counters, Totals},
-    event::KINDS,
+    event::{COMM_BYTES, KINDS},
 };
 
 /// What the kernel side keeps of a live process, by tgid: the value of the maps `PROCESSES` and `PROCESS_OVERFLOW`.
@@ -27,6 +27,8 @@ pub struct Process {
     pub parent_tgid: u32,
     /// Always 0.
     pub reserved: u32,
+    /// The leader's name before it was last changed by itself, as each exec does; empty when it has not been.
+    pub comm_before: [u8; COMM_BYTES],
     /// Its counters.
     pub counters: Counters,
 }
@@ -53,6 +55,6 @@ pub struct Stats {
 }
 
 wire! {
-    Process = 6 * 8 + size_of::<Totals>() + size_of::<Counters>(),
+    Process = 6 * 8 + COMM_BYTES + size_of::<Totals>() + size_of::<Counters>(),
     Stats = (3 * KINDS + 3) * 8,
 }

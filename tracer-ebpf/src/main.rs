@@ -1,6 +1,6 @@
 //! The kernel side of `tracer`.
 //!
-//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`), failed calls and
+//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`), names (`rename`), failed calls and
 //! waits (`syscall`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
 //! Each program does a bounded amount of work: no loop but over the handlers of signals in the ledger, and in the
 //! calibration, which runs once.
@@ -21,6 +21,7 @@ mod kernel;
 mod ledger;
 mod maps;
 mod page;
+mod rename;
 mod ring;
 mod signal;
 mod syscall;

@@ -7,11 +7,12 @@ use std::{
     path::Path,
 };
 
-use tracer_common::event::{KINDS, Kind};
+use tracer_common::event::{Exec, KINDS, Kind};
 
 use crate::{
     config,
     decode::{Event, Loss, LossStage},
+    env::{self, EnvMode},
     error::{Code, Error},
     filter::Filter,
     lifecycle::Lifecycle,
@@ -78,6 +79,9 @@ pub struct Pipeline<S> {
     wall_offset_ns: i64,
     received: u64,
     awaited: Option<u32>,
+    env: EnvMode,
+    /// Room for the names in an environment.
+    names: Vec<u8>,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -92,6 +96,8 @@ impl<S: Sink> Pipeline<S> {
             };
         Self {
             wall_offset_ns: head.config.wall_offset_ns,
+            env: head.config.env,
+            names: Vec::new(),
             lifecycle: Lifecycle::new(head.config),
             lines,
             recorder,
@@ -105,6 +111,9 @@ impl<S: Sink> Pipeline<S> {
     pub fn kernel(&mut self, bytes: &[u8]) {
         self.received += 1;
         match Event::decode(bytes) {
+            Ok(Event::Exec { exec, path, interp, args, env }) if self.env == EnvMode::Names => {
+                self.exec_with_names(exec, path, interp, args, env);
+            }
             Ok(event) => {
                 self.keep(|recorder| recorder.kernel(bytes));
                 self.feed(&event);
@@ -119,6 +128,17 @@ impl<S: Sink> Pipeline<S> {
                 }));
             }
         }
+    }
+
+    /// Takes an exec whose variables' values nobody is to know: the recording has none either.
+    fn exec_with_names(&mut self, mut exec: Exec, path: &[u8], interp: &[u8], args: &[u8], env: &[u8]) {
+        let mut names = std::mem::take(&mut self.names);
+        env::names(env, &mut names);
+        // There is a `=` for each NUL that is added to a name, so they are no longer than before.
+        exec.env_len = names.len() as u32;
+        exec.header.size = exec.header.size - env.len() as u32 + exec.env_len;
+        self.event(&Event::Exec { exec, path, interp, args, env: &names });
+        self.names = names;
     }
 
     /// Takes an event that the daemon found out by itself.

@@ -258,7 +258,8 @@ impl Lifecycle {
 
     fn forget(&mut self, key: Key) {
         if let Some(process) = self.table.remove(key) {
-            for image in process.previous.into_iter().chain([process.image]).flatten() {
+            let previous = process.previous.into_iter().flatten().map(|previous| previous.image);
+            for image in previous.chain(process.image) {
                 self.images.release(image);
             }
         }

@@ -2,7 +2,7 @@
 
 use tracer_common::{
     counter::{Counters, Totals},
-    event::AutoReap,
+    event::{AutoReap, COMM_BYTES},
     place::Place,
 };
 
@@ -35,6 +35,14 @@ pub(super) enum State {
     Reaped,
     /// Known from an event in the middle of its life.
     Unknown,
+}
+
+/// A program that it ran before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Previous {
+    pub(super) image: ImageId,
+    /// The name that it had at the exec that ended it; empty when not known.
+    pub(super) comm: [u8; COMM_BYTES],
 }
 
 /// How it was born.
@@ -93,7 +101,7 @@ pub(super) struct Process {
     pub(super) in_tree: bool,
     pub(super) comm: [u8; 16],
     pub(super) image: Option<ImageId>,
-    pub(super) previous: [Option<ImageId>; PREVIOUS],
+    pub(super) previous: [Option<Previous>; PREVIOUS],
     /// Who forked it; of a process found in `/proc`, its parent then.
     pub(super) parent: Option<Id>,
     /// The parent that the kernel named last.
@@ -102,6 +110,8 @@ pub(super) struct Process {
     pub(super) released: Option<Released>,
     pub(super) bill: Bill,
     pub(super) execs: u64,
+    /// The thread that called its last exec.
+    pub(super) exec_by: Option<u32>,
     pub(super) failures: u64,
     /// Of its last exec: whether the program is to distrust its surroundings, and the threads that had to end.
     pub(super) is_secure: Option<bool>,
@@ -158,6 +168,7 @@ impl Process {
             released: None,
             bill: Bill::default(),
             execs: 0,
+            exec_by: None,
             failures: 0,
             is_secure: None,
             threads_killed: None,
@@ -192,7 +203,7 @@ impl Process {
 
     /// The name without its padding.
     pub(super) fn name(&self) -> &[u8] {
-        self.comm.split(|&byte| byte == 0).next().unwrap_or_default()
+        text_of(&self.comm)
     }
 
     /// Notes that its parent was waiting for it until `ktime_ns`, if it was.
@@ -210,9 +221,9 @@ impl Process {
         self.place.map(|place| place.cgroup_id).filter(|&id| id != 0)
     }
 
-    /// Makes `image` its program; returns one that is no longer remembered.
-    pub(super) fn run(&mut self, image: ImageId) -> Option<ImageId> {
-        let old = self.image.replace(image)?;
+    /// Makes `image` its program, until when it had the name `comm_before`; returns one that is no longer remembered.
+    pub(super) fn run(&mut self, image: ImageId, comm_before: [u8; COMM_BYTES]) -> Option<ImageId> {
+        let old = Previous { image: self.image.replace(image)?, comm: comm_before };
         let forgotten = self.previous[0];
         if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(old);
@@ -220,6 +231,16 @@ impl Process {
         }
         self.previous.rotate_left(1);
         self.previous[PREVIOUS - 1] = Some(old);
-        forgotten
+        forgotten.map(|forgotten| forgotten.image)
     }
+
+    /// The program that it ran before its last exec.
+    pub(super) fn replaced(&self) -> Option<&Previous> {
+        self.previous.iter().rev().flatten().next()
+    }
+}
+
+/// The text of a name, which ends at the first NUL.
+pub(super) fn text_of(comm: &[u8; COMM_BYTES]) -> &[u8] {
+    comm.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -98,9 +98,10 @@ pub(super) const BEFORE_EXEC: &str = "sched_prepare_exec";
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last. The ledger's stand before those of births and execs, and run first.
-const HOOKS: [Hook; 19] = [
+const HOOKS: [Hook; 20] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
+    typed("task_rename", Skipped::Nothing, Set::Lifecycle),
     ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
@@ -127,9 +128,10 @@ const HOOKS: [Hook; 19] = [
 /// one tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is
 /// told by a typed program; one attached behind it, of the kind that is never skipped, tells those that the first
 /// was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 18] = [
+const PREEMPTIBLE_HOOKS: [Hook; 19] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
+    format("task", "task_rename", "task_rename_format", &[], Set::Lifecycle),
     format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
     typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),

@@ -49,6 +49,8 @@ pub struct Options {
     pub hooks: Hooks,
     /// Also what each process inherits, keeps and loses, at its fork and at each exec.
     pub ledger: bool,
+    /// Also the environment of each new program.
+    pub env: bool,
     /// How closely copies are to be followed, if this kernel allows it.
     pub cow: Level,
     /// Bytes of the ring; a power of two and a multiple of the page size.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
@@ -249,15 +249,17 @@ mod tests {
         vec![
             Event::Exec {
                 exec: wire::Exec {
-                    header: header(Kind::Exec, size_of::<wire::Exec>() + 9),
+                    header: header(Kind::Exec, size_of::<wire::Exec>() + 13),
                     path_len: 4,
                     interp_len: 2,
                     args_len: 3,
+                    env_len: 4,
                     ..wire::Exec::default()
                 },
                 path: b"path",
                 interp: b"in",
                 args: b"a\0b",
+                env: b"c=d\0",
             },
             Event::Exit(Exit {
                 header: header(Kind::Exit, size_of::<Exit>()),
@@ -326,6 +328,7 @@ mod tests {
                     clone_flags: 2,
                     parent_tgid: 3,
                     reserved: 0,
+                    comm_before: [8; 16],
                     counters,
                 },
             },
@@ -381,9 +384,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 5"),
-            (b"tracerec\x05\0\0\0", "it ends in the middle of event 0"),
-            (b"tracerec\x05\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
+            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 6"),
+            (b"tracerec\x06\0\0\0", "it ends in the middle of event 0"),
+            (b"tracerec\x06\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }
