@@ -11,7 +11,7 @@ use crate::{
     filter::Filter,
     lifecycle::{self, EnvMode, LedgerMode},
     pipeline::KernelCounts,
-    probe::{self, Capabilities, Hooks, Probe, procfs},
+    probe::{self, Capabilities, Hooks, Probe, misc, procfs},
     record::{Calibration, FilterInfo, Hello, Hook, KindCounts, Namespaces, Time},
     replay::Head,
 };
@@ -60,7 +60,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         cow: capabilities.cow,
         ledger: config.ledger,
         env: config.env,
-        misc_interpreters: procfs::misc_interpreters(),
+        misc_interpreters: misc::interpreters(),
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),
         namespaces,

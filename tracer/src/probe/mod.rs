@@ -9,6 +9,7 @@ mod kernel;
 mod levels;
 mod loader;
 mod maps;
+pub mod misc;
 pub mod procfs;
 mod selftest;
 mod table;

@@ -212,43 +212,9 @@ pub fn cgroup2_mount() -> Option<String> {
     })
 }
 
-/// The interpreters that binfmt_misc gives files to, those of the machine's own; `None` when that cannot be told: the
-/// kernel has it, but it is not mounted.
-pub fn misc_interpreters() -> Option<Vec<String>> {
-    const MOUNT: &str = "/proc/sys/fs/binfmt_misc";
-    let is_there =
-        fs::read_to_string("/proc/filesystems").ok()?.lines().any(|line| line.ends_with("\tbinfmt_misc"));
-    if !is_there {
-        return Some(Vec::new());
-    }
-    let status = fs::read_to_string(format!("{MOUNT}/status")).ok()?;
-    if status.trim_end() != "enabled" {
-        return Some(Vec::new());
-    }
-    // Among them `register`, which cannot be read.
-    let entries = fs::read_dir(MOUNT).ok()?.flatten();
-    let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    Some(texts.filter_map(|text| misc_interpreter(&text).map(str::to_owned)).collect())
-}
-
-/// The interpreter of an entry of binfmt_misc that is in use.
-fn misc_interpreter(entry: &str) -> Option<&str> {
-    let mut lines = entry.lines();
-    (lines.next()? == "enabled").then(|| lines.find_map(|line| line.strip_prefix("interpreter ")))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn entries_of_binfmt_misc() {
-        let entry = "enabled\ninterpreter /usr/bin/qemu-arm\nflags: OC\noffset 0\nmagic 7f454c46\n";
-        assert_eq!(misc_interpreter(entry), Some("/usr/bin/qemu-arm"));
-        assert_eq!(misc_interpreter(&entry.replace("enabled", "disabled")), None);
-        assert_eq!(misc_interpreter("enabled"), None);
-        assert_eq!(misc_interpreter(""), None);
-    }
 
     #[test]
     fn a_name_may_hold_parentheses_and_spaces() {

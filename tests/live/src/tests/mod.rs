@@ -4,6 +4,7 @@ mod cgroup;
 mod cli;
 mod cow;
 mod ends;
+mod execs;
 mod filters;
 mod full;
 mod ledger;
@@ -40,6 +41,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         usage::all(),
         place::all(),
         limits::all(),
+        execs::all(),
         ledger::all(),
         cow::all(),
         levels::all(),
