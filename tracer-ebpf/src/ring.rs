@@ -114,7 +114,17 @@ pub(crate) fn emit_tailed<T: Wire, const BYTES: usize>(
     tail_len: u32,
 ) {
     tally(kind, Fate::Seen);
-    let size = size_of::<T>() + tail_len as usize;
+    let size: usize;
+    // The compiler may know that it is in bounds, and would drop the check that the verifier needs.
+    // SAFETY: a move between registers.
+    unsafe {
+        core::arch::asm!(
+            "{size} = {sum}",
+            size = lateout(reg) size,
+            sum = in(reg) size_of::<T>() + tail_len as usize,
+            options(pure, nomem, nostack),
+        );
+    }
     if size > size_of::<T>() + BYTES {
         return;
     }
