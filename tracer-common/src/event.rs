@@ -17,6 +17,10 @@ pub const PATH_BYTES: usize = 512;
 pub const ARGS_BYTES: usize = 4096;
 /// Most bytes of the tail of a record.
 pub const TAIL_BYTES: usize = 2 * PATH_BYTES + ARGS_BYTES;
+/// Most bytes of the environment that an exec record carries (`--env`); more are cut and flagged.
+pub const ENV_BYTES: usize = 4096;
+/// Most bytes of the tail of an exec record.
+pub const EXEC_TAIL_BYTES: usize = TAIL_BYTES + ENV_BYTES;
 
 /// What a record tells.
 #[repr(u32)]
@@ -98,6 +102,15 @@ pub const FLAG_UNREADABLE: u32 = 1 << 6;
 pub const FLAG_SECURE: u32 = 1 << 7;
 /// [`Header::flags`] of [`Exec`]: it is not known whether it is.
 pub const FLAG_SECURE_UNKNOWN: u32 = 1 << 8;
+/// [`Header::flags`] of [`Exec`]: the file that runs is ELF; without it, that is not known.
+pub const FLAG_ELF: u32 = 1 << 9;
+/// [`Header::flags`] of [`Exec`]: what runs the file is told so by binfmt_misc, in one of the steps. Without it, that
+/// is not known: only some of its entries say it.
+pub const FLAG_MISC: u32 = 1 << 10;
+/// [`Header::flags`] of [`Exec`]: the environment could not be read from the new memory.
+pub const FLAG_ENV_UNREADABLE: u32 = 1 << 11;
+/// [`Header::flags`] of [`Exec`]: the environment has more than [`ENV_BYTES`].
+pub const FLAG_ENV_CUT: u32 = 1 << 12;
 
 /// The beginning of each record.
 #[repr(C)]
@@ -174,7 +187,8 @@ pub struct Fork {
 }
 
 /// A successful exec: `sched_process_exec`, in the new program before its first instruction.
-/// Tail: `path_len` bytes of the path as given, `interp_len` of what runs it, `args_len` of argv.
+/// Tail: `path_len` bytes of the path as given, `interp_len` of what runs it, `args_len` of argv, `env_len` of the
+/// environment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exec {
@@ -212,10 +226,16 @@ pub struct Exec {
     pub args_len: u32,
     /// Threads of the process that an exec has ended, this one or an earlier one.
     pub threads_killed: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Bytes of the environment in the tail, each variable ending in a NUL; 0 without `--env`.
+    pub env_len: u32,
+    /// Variables of the environment (`bprm->envc`); `u32::MAX` when that is not known.
+    pub env_count: u32,
+    /// Bytes of all of them with their NULs.
+    pub env_bytes: u32,
     /// Name of the process after the exec.
     pub comm: [u8; COMM_BYTES],
+    /// Name that the thread had that called exec; empty when it is not known.
+    pub comm_before: [u8; COMM_BYTES],
 }
 
 /// CPU time and memory of a process, as the kernel keeps them in `signal_struct`.
@@ -412,7 +432,7 @@ wire! {
     Header = H,
     Fork = H + 8 * 8 + size_of::<Place>() + 32 + 10 * 4 + COMM_BYTES,
     Exec = H + size_of::<Place>() + size_of::<File>() + 2 * 32 + 8 + size_of::<Memory>()
-        + size_of::<Reached>() + 10 * 4 + COMM_BYTES,
+        + size_of::<Reached>() + 12 * 4 + 2 * COMM_BYTES,
     Usage = 6 * 8,
     Exit = H + size_of::<Counters>() + 32 + 3 * 8 + size_of::<Usage>() + size_of::<Place>() + size_of::<Reached>()
         + size_of::<Memory>() + 6 * 4 + COMM_BYTES,

@@ -293,6 +293,14 @@ offsets! {
     bprm_argc = "linux_binprm" "argc",
     /// Number of a bit: the new program is to distrust its surroundings (AT_SECURE).
     bprm_secure = "linux_binprm" "secureexec:bit",
+    /// Variables of the environment.
+    bprm_envc = "linux_binprm" "envc",
+    /// The beginning of the file that runs.
+    bprm_buf = "linux_binprm" "buf",
+    /// BINPRM_FLAGS_*: bit 3 says that binfmt_misc keeps argv[0] (5.12).
+    bprm_interp_flags = "linux_binprm" "interp_flags",
+    /// Number of a bit: binfmt_misc hands the file over as a descriptor.
+    bprm_have_execfd = "linux_binprm" "have_execfd:bit",
     /// Inode of an open file.
     file_inode = "file" "f_inode",
     /// Its name.

@@ -31,8 +31,8 @@ pub struct Settings {
     pub cast_type: u32,
     /// Number of the controller that limits processes (`pids_cgrp_id`); `u32::MAX` when the kernel has none.
     pub pids_controller: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Non-zero: exec records carry the environment.
+    pub env: u32,
 }
 
 /// The instruction that calls the kernel's `bpf_rdonly_cast` (6.2), as the object has it: the loader writes the

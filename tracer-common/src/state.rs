@@ -4,7 +4,7 @@
 use crate::event::Kind;
 use crate::{
     counter::{Counters, Totals},
-    event::KINDS,
+    event::{COMM_BYTES, KINDS},
     start::Start,
 };
 
@@ -28,6 +28,8 @@ pub struct Process {
     pub parent_tgid: u32,
     /// Always 0.
     pub reserved: u32,
+    /// The leader's name before it was last changed by itself, as each exec does; empty when it has not been.
+    pub comm_before: [u8; COMM_BYTES],
     /// Its counters.
     pub counters: Counters,
     /// How its program began.
@@ -58,6 +60,6 @@ pub struct Stats {
 }
 
 wire! {
-    Process = 7 * 8 + size_of::<Totals>() + size_of::<Counters>() + size_of::<Start>(),
+    Process = 7 * 8 + COMM_BYTES + size_of::<Totals>() + size_of::<Counters>() + size_of::<Start>(),
     Stats = (3 * KINDS + 3) * 8,
 }

@@ -13,8 +13,9 @@ use aya_ebpf::{
 use tracer_common::{
     counter::{self, Totals},
     event::{
-        ARGS_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT,
-        FLAG_PATH_CUT, FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES,
+        ARGS_BYTES, COMM_BYTES, ENV_BYTES, Exec, FLAG_ARGS_UNREADABLE, FLAG_ELF, FLAG_ENV_CUT,
+        FLAG_ENV_UNREADABLE, FLAG_MISC, FLAG_NO_COUNTERS, FLAG_NO_INTERP, FLAG_NO_PARENT, FLAG_PATH_CUT,
+        FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, Kind, PATH_BYTES,
     },
     start::{Memory, Reached, Start},
     state::Process,
@@ -22,7 +23,7 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Pointer, Task, argument, offset, read_user, setting},
+    kernel::{Pointer, Task, Typed, argument, offset, read_user, setting},
     maps, ring,
 };
 
@@ -33,11 +34,9 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let filename = bprm.follow(offset!(bprm_filename));
     let interp = bprm.follow(offset!(bprm_interp));
     let is_script = interp.address() != filename.address();
-    let secure = bprm.read::<u8>(offset!(bprm_secure) / 8) >> (offset!(bprm_secure) % 8) & 1;
-    report(0, Task(argument(&ctx, 0)), ctx.arg(1), Some(bprm.read(offset!(bprm_argc))), |tail, flags| {
-        if secure != 0 {
-            *flags |= FLAG_SECURE;
-        }
+    let counts = Some((bprm.read(offset!(bprm_argc)), bprm.read(offset!(bprm_envc))));
+    report(0, Task(argument(&ctx, 0)), ctx.arg(1), counts, |tail, flags| {
+        *flags |= of_binprm(bprm);
         let path_len = read_path(tail, filename.address(), flags);
         let interp_len = if is_script {
             // SAFETY: the tail has room for two paths.
@@ -48,6 +47,27 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         (path_len, interp_len)
     });
     0
+}
+
+/// What `struct linux_binprm` says of the new program.
+#[inline(always)]
+fn of_binprm(bprm: Typed) -> u32 {
+    /// What every ELF file begins with (ELFMAG): `load_elf_binary()` takes no other.
+    const ELF: u32 = u32::from_le_bytes(*b"\x7fELF");
+    /// Set by `load_misc_binary()` only (fs/binfmt_misc.c).
+    const PRESERVE_ARGV0: u32 = 1 << 3;
+    let bit = |number: u32| bprm.read::<u8>(number / 8) >> (number % 8) & 1 != 0;
+    let mut flags = 0;
+    if bit(offset!(bprm_secure)) {
+        flags |= FLAG_SECURE;
+    }
+    if bprm.read::<u32>(offset!(bprm_buf)) == ELF {
+        flags |= FLAG_ELF;
+    }
+    if bit(offset!(bprm_have_execfd)) || bprm.read::<u32>(offset!(bprm_interp_flags)) & PRESERVE_ARGV0 != 0 {
+        flags |= FLAG_MISC;
+    }
+    flags
 }
 
 /// The tracepoint's record as perf sees it: `format` of sched:sched_process_exec in tracefs. The daemon compares.
@@ -84,13 +104,14 @@ pub fn sched_process_exec_format(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Writes the record of an exec; `scratch` is the program's own, `paths` puts the path and the interpreter into the tail and tells their lengths.
+/// Writes the record of an exec; `scratch` is the program's own, `counts` are the arguments and the variables,
+/// `paths` puts the path and the interpreter into the tail and tells their lengths.
 #[inline(always)]
 fn report<P: Pointer>(
     scratch: u32,
     task: Task<P>,
     old_tid: u32,
-    argc: Option<u32>,
+    counts: Option<(u32, u32)>,
     paths: impl FnOnce(*mut u8, &mut u32) -> (u32, u32),
 ) {
     let tgid = task.tgid();
@@ -116,6 +137,7 @@ fn report<P: Pointer>(
                     false => Totals::of(&(*entry).counters),
                 };
                 (*record).threads_killed = maps::counted(entry, counter::ENDED_BY_EXEC) as u32;
+                (*record).comm_before = (*entry).comm_before;
                 // A later memory may have this one's address.
                 (*entry).mm = 0;
                 let start = &raw mut (*entry).start;
@@ -138,6 +160,7 @@ fn report<P: Pointer>(
                 (*record).prepared_ns = 0;
                 (*record).dropped = Memory::NONE;
                 (*record).reached = Reached::default();
+                (*record).comm_before = [0; COMM_BYTES];
             }
         }
         (*record).parent = fork_parent_totals(entry, &mut flags);
@@ -166,12 +189,37 @@ fn report<P: Pointer>(
         flags |= FLAG_ARGS_UNREADABLE;
         args_len = 0;
     }
-    let argc = match argc {
-        Some(argc) => argc,
+    let (mut env_len, mut env_bytes) = (0, 0);
+    if setting!(env) != 0 {
+        let (start, end) = mm.environment();
+        env_bytes = end.saturating_sub(start);
+        env_len = env_bytes;
+        if env_bytes > ENV_BYTES as u64 {
+            flags |= FLAG_ENV_CUT;
+            env_len = ENV_BYTES as u64;
+        }
+        let failed = setting!(can_read) == 0 || {
+            // SAFETY: as above.
+            let read = unsafe {
+                generated::bpf_probe_read_user(
+                    tail.add(path_len as usize).add(interp_len as usize).add(args_len as usize).cast(),
+                    env_len as u32,
+                    start as *const _,
+                )
+            };
+            read != 0
+        };
+        if failed {
+            flags |= FLAG_ENV_UNREADABLE;
+            env_len = 0;
+        }
+    }
+    let (argc, env_count) = match counts {
+        Some(counts) => counts,
         // The new program's stack begins with it (create_elf_tables in fs/binfmt_elf.c).
-        None => read_user(mm.start_stack()).unwrap_or_default(),
+        None => (read_user(mm.start_stack()).unwrap_or_default(), u32::MAX),
     };
-    let tail_len = path_len + interp_len + args_len as u32;
+    let tail_len = path_len + interp_len + args_len as u32 + env_len as u32;
     let (uid, gid) = task.ids();
     // SAFETY: a map value; every field is written.
     unsafe {
@@ -191,7 +239,9 @@ fn report<P: Pointer>(
         (*record).path_len = path_len;
         (*record).interp_len = interp_len;
         (*record).args_len = args_len as u32;
-        (*record).reserved = 0;
+        (*record).env_len = env_len as u32;
+        (*record).env_count = env_count;
+        (*record).env_bytes = env_bytes as u32;
         task.comm(&raw mut (*record).comm);
     }
     ring::emit_tailed(Kind::Exec, scratch, tail_len);

@@ -1,7 +1,8 @@
 //! The kernel side of `tracer`.
 //!
-//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`, of threads `thread`), failed calls and
-//! waits (`syscall`), how programs begin (`start`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
+//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`, of threads `thread`), names (`rename`), failed
+//! calls and waits (`syscall`), how programs begin (`start`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and
+//! copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
 //! Each program does a bounded amount of work: no loop but over the handlers of signals in the ledger, and in the
 //! calibration, which runs once.
 #![no_std]
@@ -21,6 +22,7 @@ mod kernel;
 mod ledger;
 mod maps;
 mod page;
+mod rename;
 mod ring;
 mod signal;
 mod start;

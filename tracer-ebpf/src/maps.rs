@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::COUNTERS,
-    event::{Cgroup, Exec, ExecFailed, TAIL_BYTES},
+    event::{Cgroup, EXEC_TAIL_BYTES, Exec, ExecFailed, TAIL_BYTES},
     ledger::Ledger,
     settings::{Calibration, Control, TESTING},
     slot::Slot,
@@ -88,7 +88,7 @@ static NEWBORN: PerCpuArray<Process> = PerCpuArray::with_max_entries(2, 0);
 /// Records with a tail, built before they are put into the ring, because a reservation needs a
 /// constant size.
 #[map]
-static EXEC_SCRATCH: PerCpuArray<Tailed<Exec>> = PerCpuArray::with_max_entries(2, 0);
+static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -99,10 +99,13 @@ static LEDGER_SCRATCH: PerCpuArray<Tailed<Ledger>> = PerCpuArray::with_max_entri
 
 /// A record with room for its tail.
 #[repr(C)]
-pub(crate) struct Tailed<T> {
+pub(crate) struct Tailed<T, const BYTES: usize = TAIL_BYTES> {
     pub(crate) body: T,
-    pub(crate) tail: [u8; TAIL_BYTES],
+    pub(crate) tail: [u8; BYTES],
 }
+
+/// The record of an exec, which may carry the environment.
+pub(crate) type ExecRecord = Tailed<Exec, EXEC_TAIL_BYTES>;
 
 /// `*p += v`, safe against other CPUs and against preemption.
 #[inline(always)]
@@ -126,7 +129,7 @@ pub(crate) fn control() -> Option<&'static Control> {
 
 /// Each of the two programs on exec has its own: the one can be preempted by the other.
 #[inline(always)]
-pub(crate) fn exec_scratch(of: u32) -> Option<*mut Tailed<Exec>> {
+pub(crate) fn exec_scratch(of: u32) -> Option<*mut ExecRecord> {
     EXEC_SCRATCH.get_ptr_mut(of)
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     Wire,
-    event::{Header, Kind, TAIL_BYTES},
+    event::{Header, Kind},
 };
 
 use crate::{
@@ -105,10 +105,24 @@ pub(crate) fn submit<T: Wire>(kind: Kind, slot: RingBufEntry<T>) {
 
 /// Copies a record with `tail_len` bytes of tail into the ring.
 #[inline(always)]
-pub(crate) fn emit_tailed<T: Wire>(kind: Kind, record: *const Tailed<T>, tail_len: u32) {
+pub(crate) fn emit_tailed<T: Wire, const BYTES: usize>(
+    kind: Kind,
+    record: *const Tailed<T, BYTES>,
+    tail_len: u32,
+) {
     tally(kind, Fate::Seen);
-    let size = size_of::<T>() + tail_len as usize;
-    if size > size_of::<T>() + TAIL_BYTES {
+    let size: usize;
+    // The compiler may know that it is in bounds, and would drop the check that the verifier needs.
+    // SAFETY: a move between registers.
+    unsafe {
+        core::arch::asm!(
+            "{size} = {sum}",
+            size = lateout(reg) size,
+            sum = in(reg) size_of::<T>() + tail_len as usize,
+            options(pure, nomem, nostack),
+        );
+    }
+    if size > size_of::<T>() + BYTES {
         return;
     }
     // SAFETY: the size was checked against the map value that holds the record.

@@ -13,7 +13,7 @@ use crate::{
     config, daemon,
     error::{Code, Error},
     level::Level,
-    lifecycle::LedgerMode,
+    lifecycle::{EnvMode, LedgerMode},
     pipeline, verify,
 };
 
@@ -106,6 +106,11 @@ pub struct Run {
     /// process only
     #[arg(long)]
     pub threads: bool,
+
+    /// The environment of each new program, the first 4,096 bytes: only the names of the variables, or also their
+    /// values, which may be secrets [default: off]
+    #[arg(long, value_name = "WHAT")]
+    pub env: Option<Env>,
 
     /// Size of the ring buffer: a power of two from 64K to 1G, as in 16M [default: 16M]
     #[arg(long, value_name = "BYTES")]
@@ -212,6 +217,27 @@ impl From<Ledger> for LedgerMode {
             Ledger::Off => Self::Off,
             Ledger::Changes => Self::Changes,
             Ledger::Full => Self::Full,
+        }
+    }
+}
+
+/// How much is told of the environment of new programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Env {
+    /// Nothing, at no cost.
+    Off,
+    /// The names of the variables; recordings have no values either.
+    Names,
+    /// Names and values.
+    Values,
+}
+
+impl From<Env> for EnvMode {
+    fn from(typed: Env) -> Self {
+        match typed {
+            Env::Off => Self::Off,
+            Env::Names => Self::Names,
+            Env::Values => Self::Values,
         }
     }
 }

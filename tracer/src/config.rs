@@ -12,7 +12,7 @@ use crate::{
     cli,
     error::{Error, reason},
     level::Level,
-    lifecycle::LedgerMode,
+    lifecycle::{EnvMode, LedgerMode},
     probe::procfs,
 };
 
@@ -68,6 +68,8 @@ pub struct Run {
     pub ledger: LedgerMode,
     /// Write the ends of threads.
     pub threads: bool,
+    /// How much is told of the environment of new programs.
+    pub env: EnvMode,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Bound of the process table.
@@ -136,6 +138,7 @@ impl Run {
             cow: typed.cow.map_or(Level::Full, Into::into),
             ledger: typed.ledger.map_or(LedgerMode::Off, Into::into),
             threads: typed.threads,
+            env: typed.env.map_or(EnvMode::Off, Into::into),
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),
             heartbeat: interval("--heartbeat", typed.heartbeat.as_deref())?,
@@ -314,7 +317,7 @@ mod tests {
         assert_eq!(run.target, Target::System);
         assert_eq!(run.output, Output::Stdout);
         assert!(!run.full_hooks && !run.events && !run.wait_all);
-        assert_eq!((run.cow, run.ledger), (Level::Full, LedgerMode::Off));
+        assert_eq!((run.cow, run.ledger, run.env), (Level::Full, LedgerMode::Off, EnvMode::Off));
         assert_eq!((run.ring_bytes, run.max_processes), (16 << 20, 65_536));
         assert_eq!((run.heartbeat, run.cow_interval), (Some(INTERVAL), Some(INTERVAL)));
     }
@@ -335,6 +338,7 @@ mod tests {
             typed.hooks = Some(cli::Hooks::Base);
             typed.cow = Some(cli::Cow::Lite);
             typed.ledger = Some(cli::Ledger::Changes);
+            typed.env = Some(cli::Env::Names);
             typed.heartbeat = Some("0".into());
             typed.cow_interval = Some("0.5".into());
             typed.uid = vec!["0".into(), "7".into()];
@@ -342,7 +346,7 @@ mod tests {
         .unwrap();
         assert_eq!(run.output, Output::Stdout);
         assert!(!run.full_hooks);
-        assert_eq!((run.cow, run.ledger), (Level::Lite, LedgerMode::Changes));
+        assert_eq!((run.cow, run.ledger, run.env), (Level::Lite, LedgerMode::Changes, EnvMode::Names));
         assert_eq!((run.heartbeat, run.cow_interval), (None, Some(Duration::from_millis(500))));
         assert_eq!(run.uids, [0, 7]);
     }

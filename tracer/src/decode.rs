@@ -28,6 +28,8 @@ pub enum Event<'a> {
         interp: &'a [u8],
         /// Arguments, each with its NUL; the last one has none when it was cut.
         args: &'a [u8],
+        /// Variables of the environment, likewise.
+        env: &'a [u8],
     },
     /// The last thread of a process ended.
     Exit(wire::Exit),
@@ -206,6 +208,7 @@ impl<'a> Event<'a> {
                     path: tail.take(exec.path_len)?,
                     interp: tail.take(exec.interp_len)?,
                     args: tail.take(exec.args_len)?,
+                    env: tail.take(exec.env_len)?,
                 }
             }
             Kind::Exit => Self::Exit(body(bytes)?),
@@ -271,13 +274,14 @@ mod tests {
     #[test]
     fn an_exec_is_split_into_its_strings() {
         let record = exec(9, 5, b"/bin/true-a\0b\0");
-        let Ok(Event::Exec { exec, path, interp, args }) = Event::decode(&record) else {
+        let Ok(Event::Exec { exec, path, interp, args, env }) = Event::decode(&record) else {
             panic!("{:?}", Event::decode(&record));
         };
         assert_eq!(exec.header.tgid, 7);
         assert_eq!(path, b"/bin/true");
         assert_eq!(interp, b"");
         assert_eq!(args, b"-a\0b\0");
+        assert_eq!(env, b"");
     }
 
     #[test]

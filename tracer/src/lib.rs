@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod decode;
+pub mod env;
 pub mod error;
 pub mod filter;
 pub mod level;

@@ -7,11 +7,12 @@ use std::{
     path::Path,
 };
 
-use tracer_common::event::{KINDS, Kind};
+use tracer_common::event::{Exec, KINDS, Kind};
 
 use crate::{
     config,
     decode::{Event, Loss, LossStage},
+    env::{self, EnvMode},
     error::{Code, Error},
     filter::Filter,
     lifecycle::Lifecycle,
@@ -79,6 +80,9 @@ pub struct Pipeline<S> {
     wall_offset_ns: i64,
     received: u64,
     awaited: Option<u32>,
+    env: EnvMode,
+    /// Room for the names in an environment.
+    names: Vec<u8>,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -93,6 +97,8 @@ impl<S: Sink> Pipeline<S> {
             };
         Self {
             wall_offset_ns: head.config.wall_offset_ns,
+            env: head.config.env,
+            names: Vec::new(),
             lifecycle: Lifecycle::new(head.config),
             lines,
             recorder,
@@ -106,6 +112,9 @@ impl<S: Sink> Pipeline<S> {
     pub fn kernel(&mut self, bytes: &[u8]) {
         self.received += 1;
         match Event::decode(bytes) {
+            Ok(Event::Exec { exec, path, interp, args, env }) if self.env == EnvMode::Names => {
+                self.exec_with_names(exec, path, interp, args, env);
+            }
             Ok(event) => {
                 self.keep(|recorder| recorder.kernel(bytes));
                 self.feed(&event);
@@ -120,6 +129,17 @@ impl<S: Sink> Pipeline<S> {
                 }));
             }
         }
+    }
+
+    /// Takes an exec whose variables' values nobody is to know: the recording has none either.
+    fn exec_with_names(&mut self, mut exec: Exec, path: &[u8], interp: &[u8], args: &[u8], env: &[u8]) {
+        let mut names = std::mem::take(&mut self.names);
+        env::names(env, &mut names);
+        // There is a `=` for each NUL that is added to a name, so they are no longer than before.
+        exec.env_len = names.len() as u32;
+        exec.header.size = exec.header.size - env.len() as u32 + exec.env_len;
+        self.event(&Event::Exec { exec, path, interp, args, env: &names });
+        self.names = names;
     }
 
     /// Takes an event that the daemon found out by itself.
@@ -266,7 +286,62 @@ fn not_read(path: &Path, error: &dyn std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, io::Read as _, rc::Rc};
+
     use super::*;
+    use crate::{lifecycle::Config, record::Hello};
+    use tracer_common::{bytes, event::Header};
+
+    #[derive(Clone, Default)]
+    struct Memory(Rc<RefCell<Vec<u8>>>);
+
+    impl Sink for Memory {
+        fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+            self.0.borrow_mut().extend_from_slice(lines);
+            Ok(())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines and the recording of an exec with a secret.
+    fn exec_with_secret(env: EnvMode) -> (String, Vec<u8>) {
+        let tail = b"/bin/true-x\0PASSWORD=hunter2\0hunter2\0";
+        let size = (size_of::<Exec>() + tail.len()) as u32;
+        let header = Header { kind: Kind::Exec as u32, tgid: 7, size, ..Header::default() };
+        let exec = Exec { header, path_len: 9, args_len: 3, env_len: 25, env_bytes: 25, ..Exec::default() };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let config = Config { steps: true, env, ..Config::default() };
+        let sink = Memory::default();
+        let head = Head { config, hello: Hello::default() };
+        let recording = file.reopen().unwrap();
+        let mut pipeline = Pipeline::new(head, sink.clone(), Filter::default(), Some(recording));
+        pipeline.kernel(&[bytes(&exec), tail].concat());
+        pipeline.finish(&KernelCounts::default(), Reason::End);
+        assert!(pipeline.record_error().is_none() && pipeline.output_error().is_none());
+        let mut recorded = Vec::new();
+        file.read_to_end(&mut recorded).unwrap();
+        let lines = String::from_utf8(sink.0.take()).unwrap();
+        (lines, recorded)
+    }
+
+    #[test]
+    fn values_that_were_not_asked_for_are_neither_written_nor_recorded() {
+        let has = |bytes: &[u8]| bytes.windows(7).any(|window| window == b"hunter2");
+        let (lines, recorded) = exec_with_secret(EnvMode::Names);
+        assert!(lines.contains(r#""env_vars":["PASSWORD",""]"#), "{lines}");
+        assert!(!lines.contains("hunter2") && !has(&recorded));
+        let mut reader = Reader::new(&recorded[..]).unwrap();
+        assert!(matches!(
+            reader.next_event(),
+            Ok(Some(Event::Exec { path: b"/bin/true", args: b"-x\0", env: b"PASSWORD\0\0", .. }))
+        ));
+        let (lines, recorded) = exec_with_secret(EnvMode::Values);
+        assert!(lines.contains(r#""env_vars":["PASSWORD=hunter2","hunter2"]"#), "{lines}");
+        assert!(has(&recorded));
+    }
 
     #[test]
     fn a_replay_counts_like_the_kernel_side() {

@@ -5,6 +5,8 @@
 mod common;
 #[path = "stories/counts.rs"]
 mod counts;
+#[path = "stories/execs.rs"]
+mod execs;
 #[path = "stories/ledger.rs"]
 mod ledger;
 #[path = "stories/lives.rs"]

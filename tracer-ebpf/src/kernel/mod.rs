@@ -42,7 +42,7 @@ pub(crate) static SETTINGS: Settings = Settings {
     slot_mask: 0,
     cast_type: 0,
     pids_controller: 0,
-    reserved: 0,
+    env: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.

@@ -9,9 +9,9 @@ use crate::{
     config::{self, Target},
     error::{Code, Error},
     filter::Filter,
-    lifecycle::{self, LedgerMode},
+    lifecycle::{self, EnvMode, LedgerMode},
     pipeline::KernelCounts,
-    probe::{self, Capabilities, Hooks, Probe, procfs},
+    probe::{self, Capabilities, Hooks, Probe, misc, procfs},
     record::{Calibration, FilterInfo, Hello, Hook, KindCounts, Namespaces, Time},
     replay::Head,
 };
@@ -30,6 +30,7 @@ pub(super) fn options(config: &config::Run) -> probe::Options {
         cow: config.cow,
         ledger: config.ledger != LedgerMode::Off,
         threads: config.threads,
+        env: config.env != EnvMode::Off,
         ring_bytes: config.ring_bytes,
         max_processes: config.max_processes,
     }
@@ -59,6 +60,8 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         full_hooks: config.full_hooks,
         cow: capabilities.cow,
         ledger: config.ledger,
+        env: config.env,
+        misc_interpreters: misc::interpreters(),
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),
         namespaces,

@@ -240,6 +240,8 @@ impl Lifecycle {
                 argc: u32::try_from(count).unwrap_or(u32::MAX),
                 args_bytes: u32::try_from(args.len()).unwrap_or(u32::MAX),
                 file: snapshot.file,
+                flags: 0,
+                env: None,
             }));
         }
         if snapshot.zombie {

@@ -264,7 +264,7 @@ impl Lifecycle {
 
     fn forget(&mut self, key: Key) {
         if let Some(process) = self.table.remove(key) {
-            let previous = process.previous.into_iter().flatten().map(|ran| ran.image);
+            let previous = process.previous.into_iter().flatten().map(|previous| previous.image);
             for image in previous.chain(process.image) {
                 self.images.release(image);
             }

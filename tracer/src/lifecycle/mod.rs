@@ -17,7 +17,9 @@ mod cgroups;
 mod closing;
 mod copies;
 mod cow;
+mod env;
 mod image;
+mod interpreters;
 mod ledger;
 mod process;
 mod progress;
@@ -46,6 +48,7 @@ use self::{
     table::{Found, Key, Table},
     walk::Walks,
 };
+pub use crate::env::EnvMode;
 use crate::{
     decode::{Event, Loss, LossStage},
     level::Level,
@@ -72,6 +75,12 @@ pub struct Config {
     /// How much is told of what a process inherits.
     #[serde(default)]
     pub ledger: LedgerMode,
+    /// How much is told of the environment of new programs.
+    #[serde(default)]
+    pub env: EnvMode,
+    /// The interpreters that binfmt_misc knew at the start; `None` when that could not be read.
+    #[serde(default)]
+    pub misc_interpreters: Option<Vec<String>>,
     /// Clock ticks per second (`USER_HZ`), the unit of start times in `/proc`.
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
@@ -94,6 +103,8 @@ impl Default for Config {
             full_hooks: false,
             cow: Level::Full,
             ledger: LedgerMode::Off,
+            env: EnvMode::Off,
+            misc_interpreters: None,
             clock_ticks_per_s: 100,
             self_tgid: 0,
             namespaces: Namespaces::default(),
@@ -225,9 +236,11 @@ impl Lifecycle {
     pub fn apply(&mut self, event: &Event<'_>, out: &mut dyn Output) {
         match event {
             Event::Fork(fork) => self.fork(fork, out),
-            Event::Exec { exec, path, interp, args } => {
+            Event::Exec { exec, path, interp, args, env } => {
+                let env = self.env_of(exec, env);
                 let file = Some(exec.file).filter(|file| file.inode != 0);
-                let parts = Parts { path, interp, args, argc: exec.argc, args_bytes: exec.args_bytes, file };
+                let (argc, args_bytes, flags) = (exec.argc, exec.args_bytes, exec.header.flags);
+                let parts = Parts { path, interp, args, argc, args_bytes, file, flags, env };
                 self.exec(exec, parts, out);
             }
             Event::Exit(exit) => self.exit(exit, out),

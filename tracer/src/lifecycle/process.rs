@@ -2,7 +2,7 @@
 
 use tracer_common::{
     counter::{Counters, Totals},
-    event::AutoReap,
+    event::{AutoReap, COMM_BYTES},
     place::Place,
     start::Reached,
 };
@@ -38,18 +38,21 @@ pub(super) enum State {
     Unknown,
 }
 
+/// A program that it ran before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Previous {
+    pub(super) image: ImageId,
+    /// The name that it had at the exec that ended it; empty when not known.
+    pub(super) comm: [u8; COMM_BYTES],
+    /// What it had reached then.
+    pub(super) reached: Reached,
+}
+
 /// How it was born.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Birth {
     pub(super) ktime_ns: u64,
     pub(super) facts: ForkFacts,
-}
-
-/// A program that it ran before, and what that had reached when it was replaced.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ran {
-    pub(super) image: ImageId,
-    pub(super) reached: Reached,
 }
 
 /// The end of a parent's wait in vfork.
@@ -107,7 +110,7 @@ pub(super) struct Process {
     pub(super) in_tree: bool,
     pub(super) comm: [u8; 16],
     pub(super) image: Option<ImageId>,
-    pub(super) previous: [Option<Ran>; PREVIOUS],
+    pub(super) previous: [Option<Previous>; PREVIOUS],
     /// Who forked it; of a process found in `/proc`, its parent then.
     pub(super) parent: Option<Id>,
     /// The parent that the kernel named last.
@@ -116,6 +119,8 @@ pub(super) struct Process {
     pub(super) released: Option<Released>,
     pub(super) bill: Bill,
     pub(super) execs: u64,
+    /// The thread that called its last exec.
+    pub(super) exec_by: Option<u32>,
     pub(super) failures: u64,
     /// Of its last exec: whether the program is to distrust its surroundings, and the threads that had to end.
     pub(super) is_secure: Option<bool>,
@@ -174,6 +179,7 @@ impl Process {
             released: None,
             bill: Bill::default(),
             execs: 0,
+            exec_by: None,
             failures: 0,
             is_secure: None,
             threads_killed: None,
@@ -209,7 +215,7 @@ impl Process {
 
     /// The name without its padding.
     pub(super) fn name(&self) -> &[u8] {
-        self.comm.split(|&byte| byte == 0).next().unwrap_or_default()
+        text_of(&self.comm)
     }
 
     /// Notes that its parent was waiting for it until `ktime_ns`, if it was.
@@ -227,16 +233,32 @@ impl Process {
         self.place.map(|place| place.cgroup_id).filter(|&id| id != 0)
     }
 
-    /// Makes `image` its program, when the last one has `reached` that; returns one that is no longer remembered.
-    pub(super) fn run(&mut self, image: ImageId, reached: Reached) -> Option<ImageId> {
-        let old = Ran { image: self.image.replace(image)?, reached };
-        let forgotten = self.previous[0].map(|ran| ran.image);
+    /// Makes `image` its program, until when it had the name `comm_before` and the last one had `reached` that; returns
+    /// one that is no longer remembered.
+    pub(super) fn run(
+        &mut self,
+        image: ImageId,
+        comm_before: [u8; COMM_BYTES],
+        reached: Reached,
+    ) -> Option<ImageId> {
+        let old = Previous { image: self.image.replace(image)?, comm: comm_before, reached };
+        let forgotten = self.previous[0];
         if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(old);
             return None;
         }
         self.previous.rotate_left(1);
         self.previous[PREVIOUS - 1] = Some(old);
-        forgotten
+        forgotten.map(|forgotten| forgotten.image)
     }
+
+    /// The program that it ran before its last exec.
+    pub(super) fn last_previous(&self) -> Option<&Previous> {
+        self.previous.iter().rev().flatten().next()
+    }
+}
+
+/// The text of a name, which ends at the first NUL.
+pub(super) fn text_of(comm: &[u8; COMM_BYTES]) -> &[u8] {
+    comm.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -55,6 +55,7 @@ impl Lifecycle {
         }
         process.at_last_exec = own;
         process.execs += 1;
+        process.exec_by = Some(exec.old_tid);
         process.tries = tries;
         process.state = State::Running;
         process.uid = Some(exec.uid);
@@ -67,7 +68,7 @@ impl Lifecycle {
         process.all_threads_killed = process.all_threads_killed.max(exec.threads_killed);
         process.comm = exec.comm;
         let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
-            process.run(self.images.insert(parts), exec.reached)
+            process.run(self.images.insert(parts), exec.comm_before, exec.reached)
         } else {
             process.missing = process.missing.with(Missing::PROGRAM);
             process.image.take()
@@ -93,6 +94,8 @@ impl Lifecycle {
                 executable: self.executable(process),
                 args: self.args(process).unwrap_or_default(),
                 args_count: exec.argc,
+                previous: process.last_previous().map(|previous| self.program(previous)),
+                env: self.env(process),
                 exec: self.exec_fields(process, None),
                 ledger: self.ledger_of_exec(process),
             }));

@@ -5,7 +5,7 @@ use super::{
     copies::Copies,
     cow,
     image::Image,
-    process::{End, Id, PREVIOUS, Process},
+    process::{self, End, Id, PREVIOUS, Previous, Process},
     start,
     table::Key,
 };
@@ -13,8 +13,8 @@ use crate::{
     level::Level,
     record::{
         Args, ByParent, Children, Container, Decimal, EntityId, Exec, Exit, ExitVia, File, Fork, Group,
-        Interpreters, Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Start,
-        Story, Subject, Terminal, Text, Timeline, User,
+        Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Start, Story,
+        Subject, Terminal, Text, Timeline, User,
     },
 };
 use tracer_common::{counter, place::Place};
@@ -131,7 +131,7 @@ impl Lifecycle {
         (own != Namespaces::default()).then_some(OtherNamespaces { own, first: self.config.namespaces })
     }
 
-    fn image(&self, process: &Process) -> Option<&Image> {
+    pub(super) fn image(&self, process: &Process) -> Option<&Image> {
         process.image.map(|image| self.images.get(image))
     }
 
@@ -143,16 +143,29 @@ impl Lifecycle {
         self.image(process).map(|image| Args(image.args()))
     }
 
+    /// A program that a process ran before.
+    pub(super) fn program<'a>(&'a self, previous: &'a Previous) -> Program<'a> {
+        let image = self.images.get(previous.image);
+        let name = Some(Text(process::text_of(&previous.comm))).filter(|name| !name.0.is_empty());
+        let start = start::of_program(&previous.reached, self.config.cow);
+        Program { executable: Text(image.executable()), name, args_count: image.argc, start }
+    }
+
     /// With `start` in a timeline only: it is not known before.
     pub(super) fn exec_fields(&self, process: &Process, start: Option<Option<Start>>) -> Exec<'_> {
         let (image, level) = (self.image(process), self.config.cow);
-        let interpreter = image.map(Image::interp).filter(|interp| !interp.is_empty()).map(Text);
+        let chain = image.map(Image::chain).unwrap_or_default();
+        let registered = self.config.misc_interpreters.as_deref();
         Exec {
             seq: process.execs,
             path: image.map(|image| Text(image.path())),
-            interpreters: Interpreters(interpreter),
+            interpreters: chain.interpreters,
+            interpreters_exact: (!chain.is_exact && image.is_some()).then_some(false),
+            format: image.and_then(|image| chain.format(image.flags, registered)),
             args_bytes: image.map(|image| image.args_bytes),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
+            env: self.env_size(process),
+            from_tid: process.exec_by.filter(|&tid| tid != process.id.tgid),
             secure: process.is_secure,
             threads_killed: process.threads_killed,
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
@@ -172,13 +185,8 @@ impl Lifecycle {
         previous: &'a mut [Program<'a>; PREVIOUS],
     ) -> Timeline<'a> {
         let mut ran = 0;
-        for (program, before) in previous.iter_mut().zip(process.previous.iter().flatten()) {
-            let image = self.images.get(before.image);
-            *program = Program {
-                executable: Text(image.executable()),
-                args_count: image.argc,
-                start: start::of_program(&before.reached, self.config.cow),
-            };
+        for (program, ended) in previous.iter_mut().zip(process.previous.iter().flatten()) {
+            *program = self.program(ended);
             ran += 1;
         }
         let ProcessId { pid, entity_id } = self.process_id(process.id);
@@ -213,6 +221,7 @@ impl Lifecycle {
                 group_leader: process.place.and_then(|place| Leader::new(place.group)),
                 tty: process.place.and_then(|place| Terminal::new(place.tty)),
                 previous: &previous[..ran],
+                env_vars: self.env(process),
             },
             user: User { id: process.uid.map(Decimal), group: Group { id: process.gid.map(Decimal) } },
             tracer: Story {

@@ -117,10 +117,11 @@ pub(super) const BEFORE_EXEC: &str = "sched_prepare_exec";
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last. The ledger's stand before those of births and execs, and run first.
-const HOOKS: [Hook; 21] = [
+const HOOKS: [Hook; 22] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     THREAD_EXIT,
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
+    typed("task_rename", Skipped::Nothing, Set::Lifecycle),
     ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
     typed(BEFORE_EXEC, Skipped::Nothing, Set::Prepare),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
@@ -148,10 +149,11 @@ const HOOKS: [Hook; 21] = [
 /// one tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is
 /// told by a typed program; one attached behind it, of the kind that is never skipped, tells those that the first
 /// was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 20] = [
+const PREEMPTIBLE_HOOKS: [Hook; 21] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "thread_exit_format", &[], Set::Threads),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
+    format("task", "task_rename", "task_rename_format", &[], Set::Lifecycle),
     format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
     format("sched", BEFORE_EXEC, "sched_prepare_exec_format", &[], Set::Prepare),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),

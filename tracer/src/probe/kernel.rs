@@ -9,7 +9,7 @@ use tracer_common::{
     settings::Settings,
 };
 
-use super::{Error, btf::Btf, cast::Cast};
+use super::{Error, Options, btf::Btf, cast::Cast};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -61,10 +61,10 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
 }
 
 /// The settings for this kernel.
-pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32, cast: Option<Cast>) -> Settings {
+pub(super) fn settings(btf: &Btf<'_>, options: &Options, slots: u32, cast: Option<Cast>) -> Settings {
     let has = |helper| btf.enumerator("bpf_func_id", helper).is_some();
     Settings {
-        tree: u32::from(tree),
+        tree: u32::from(options.tree),
         typed_current: u32::from(has("BPF_FUNC_get_current_task_btf") && has("BPF_FUNC_task_pt_regs")),
         stack_bytes: STACK_BYTES,
         watermark_bytes: WATERMARK_BYTES,
@@ -79,7 +79,7 @@ pub(super) fn settings(btf: &Btf<'_>, tree: bool, slots: u32, cast: Option<Cast>
             .member("pids_cgroup", "limit")
             .and_then(|_| btf.enumerator("cgroup_subsys_id", "pids_cgrp_id"))
             .unwrap_or(MISSING),
-        reserved: 0,
+        env: u32::from(options.env),
     }
 }
 

@@ -59,11 +59,12 @@ pub(super) struct Loaded {
 pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
 
 /// What only memory tells of a process.
-const IN_MEMORY: [&str; 8] = [
+const IN_MEMORY: [&str; 9] = [
     "process.vpid",
     "process.executable",
     "process.args",
     "tracer.exec.path",
+    "tracer.exec.format",
     "tracer.exec.file.name",
     "tracer.exec.tries",
     "tracer.exec_failed.path",
@@ -138,7 +139,7 @@ impl Loaded {
         let slots = slot::slots(options.max_processes);
         let overflow = slot::overflow(options.max_processes);
         let cast = Cast::of_kernel(btf);
-        let settings = kernel::settings(btf, options.tree, slots, cast);
+        let settings = kernel::settings(btf, options, slots, cast);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
@@ -388,6 +389,7 @@ impl Loaded {
         }
         if !self.can_read {
             unavailable.extend(IN_MEMORY.map(|field| (field, NOT_READABLE.to_owned())));
+            unavailable.extend(options.env.then(|| ("process.env_vars", NOT_READABLE.to_owned())));
         }
         unavailable.extend(level.unknown().iter().map(|&field| (field, not_at_level.clone())));
         let levels = if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 };

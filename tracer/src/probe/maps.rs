@@ -6,7 +6,7 @@ use aya::maps::{Array, Map, MapData};
 use tracer_common::{
     Wire,
     counter::{COUNTERS, Totals},
-    event::KINDS,
+    event::{COMM_BYTES, KINDS},
     settings::{Calibration, Control},
     start::Start,
     state::{Process, Stats, THREAD_BYTES},
@@ -107,6 +107,7 @@ impl Processes {
             mm_totals: Totals::default(),
             parent_tgid: 0,
             reserved: 0,
+            comm_before: [0; COMM_BYTES],
             counters: [0; COUNTERS],
             start: Start::default(),
             run_delay: 0,

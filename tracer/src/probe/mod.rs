@@ -9,6 +9,7 @@ mod kernel;
 mod levels;
 mod loader;
 mod maps;
+pub mod misc;
 pub mod procfs;
 mod selftest;
 mod table;
@@ -51,6 +52,8 @@ pub struct Options {
     pub ledger: bool,
     /// Also the ends of threads.
     pub threads: bool,
+    /// Also the environment of each new program.
+    pub env: bool,
     /// How closely copies are to be followed, if this kernel allows it.
     pub cow: Level,
     /// Bytes of the ring; a power of two and a multiple of the page size.

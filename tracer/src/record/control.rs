@@ -95,16 +95,23 @@ impl Hello {
             run_id: &'a str,
             boot_id: &'a str,
             clock_offset_ns: i64,
-            hooks: &'a BTreeMap<String, Hook>,
+            hooks: BTreeMap<&'a str, State<'a>>,
             namespaces: OtherNamespaces,
             cow_level: Level,
             cow_level_reason: Option<&'a str>,
             calibration: Option<Calibration>,
-            unavailable: &'a BTreeMap<String, String>,
+            unavailable: BTreeMap<&'a str, &'a str>,
             filter: &'a FilterInfo,
             command: Option<&'a [String]>,
             command_truncated: bool,
         }
+        #[derive(Serialize)]
+        struct State<'a> {
+            on: bool,
+            reason: Option<&'a str>,
+        }
+        // A self-test that failed is the reason of many fields, and a long one.
+        let cut = |reason: &String| reason.floor_char_boundary(limit.path);
         let whole = self.command.as_deref();
         let command = whole.map(|words| words.get(..limit.args).unwrap_or(words));
         let tracer = Tracer {
@@ -113,12 +120,23 @@ impl Hello {
             run_id: &self.run_id,
             boot_id: &self.boot_id,
             clock_offset_ns: self.clock_offset_ns,
-            hooks: &self.hooks,
+            hooks: self
+                .hooks
+                .iter()
+                .map(|(name, Hook { on, reason })| {
+                    let reason = reason.as_ref().map(|reason| &reason[..cut(reason)]);
+                    (name.as_str(), State { on: *on, reason })
+                })
+                .collect(),
             namespaces: OtherNamespaces { own: self.namespaces, first: Namespaces::default() },
             cow_level: self.cow_level,
             cow_level_reason: self.cow_level_reason.as_deref(),
             calibration: self.calibration,
-            unavailable: &self.unavailable,
+            unavailable: self
+                .unavailable
+                .iter()
+                .map(|(field, reason)| (field.as_str(), &reason[..cut(reason)]))
+                .collect(),
             filter: &self.filter,
             command,
             command_truncated: command.map(<[_]>::len) < whole.map(<[_]>::len),
@@ -337,5 +355,30 @@ impl Lost {
         }
         let lost = LostField { count: self.count, stage: self.stage, record: self.record.map(Kind::name) };
         line.of_tracer(self.time, None, Tracer { lost });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{MAX_LINE_BYTES, Record};
+
+    #[test]
+    fn a_hello_with_many_long_reasons_fits() {
+        let reason = |number: usize| (format!("field_{number}"), "\u{e9}".repeat(200));
+        let hook = |(name, reason)| (name, Hook { on: false, reason: Some(reason) });
+        let hello = Hello {
+            unavailable: (0..25).map(reason).collect(),
+            hooks: (0..6).map(reason).map(hook).collect(),
+            command: Some(vec!["word".into(); 2_000]),
+            ..Hello::default()
+        };
+        let mut line = Vec::new();
+        Record::Hello(&hello).write_json("box", 1, &mut line);
+        assert!(line.len() <= MAX_LINE_BYTES, "{}", line.len());
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(line["tracer"]["unavailable"]["field_24"], "\u{e9}".repeat(100));
+        assert_eq!(line["tracer"]["hooks"]["field_5"]["reason"], "\u{e9}".repeat(100));
+        assert_eq!(line["tracer"]["command_truncated"], true);
     }
 }

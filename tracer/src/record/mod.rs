@@ -4,6 +4,7 @@
 //! A [`Record`] borrows from the lifecycle's table and is written at once; nothing here is kept.
 
 mod control;
+mod exec;
 mod ledger;
 mod names;
 mod place;
@@ -19,6 +20,7 @@ pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
     Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
 };
+pub use exec::{EnvSize, Format, Interpreters, MAX_INTERPRETERS};
 pub use ledger::{
     Against, All, AllFds, AllSignals, Change, Changed, Fds, How, Ids, Ledger, LedgerField, Limits, Memory,
     SignalChanges, SignalSet, Umask,
@@ -33,8 +35,8 @@ pub use steps::{
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use thread::{Thread, ThreadFacts};
 pub use timeline::{
-    ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group,
-    Interpreters, Missing, Process, Program, Reap, Story, Timeline, Usage, User,
+    ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group, Missing,
+    Process, Program, Reap, Story, Timeline, Usage, User,
 };
 
 /// Most bytes of a line, its end included: rsyslog breaks lines at 8 KiB.
@@ -119,10 +121,23 @@ struct Limit {
     args: usize,
     /// Bytes of each path.
     path: usize,
+    /// Bytes of the environment.
+    env: usize,
 }
 
 impl Limit {
-    const NONE: Self = Self { args: usize::MAX, path: usize::MAX };
+    const NONE: Self = Self { args: usize::MAX, path: usize::MAX, env: usize::MAX };
+
+    /// Leaves the variables that fit, whole ones, and notes in `exec` if some do not.
+    fn env(self, env: &mut Option<Option<Args<'_>>>, exec: &mut Exec<'_>) {
+        if let (Some(Some(variables)), Some(Some(size))) = (env, &mut exec.env)
+            && let Some(fit) = variables.0.get(..self.env)
+        {
+            let end = fit.iter().rposition(|&byte| byte == 0).map_or(0, |at| at + 1);
+            size.truncated |= end < variables.0.len();
+            variables.0 = &variables.0[..end];
+        }
+    }
 
     /// All of a ledger, if there is room for it.
     fn ledger(self, ledger: LedgerField<'_>) -> Option<Option<Ledger>> {
@@ -182,21 +197,13 @@ impl<'a> Record<'a> {
         if write(Limit::NONE) {
             return;
         }
-        let mut limit = Limit { args: 0, ..Limit::NONE };
+        let mut limit = Limit { args: 0, env: 0, ..Limit::NONE };
         if !write(limit) {
             limit.path = SHORT_PATH_BYTES;
         }
-        // The most that fits: `fits` always does (or nothing helps), `too_many` never.
-        let (mut fits, mut too_many) = (0, self.args_len() + 1);
-        while too_many - fits > 1 {
-            let middle = fits + (too_many - fits) / 2;
-            if write(Limit { args: middle, ..limit }) {
-                fits = middle;
-            } else {
-                too_many = middle;
-            }
-        }
-        write(Limit { args: fits, ..limit });
+        limit.args = most(self.args_len(), |args| write(Limit { args, ..limit }));
+        limit.env = most(self.env_len(), |env| write(Limit { env, ..limit }));
+        write(limit);
     }
 
     /// The greatest value of [`Limit::args`] that makes a difference.
@@ -207,6 +214,16 @@ impl<'a> Record<'a> {
             Self::Hello(r) => r.command.as_ref().map_or(0, Vec::len),
             _ => 0,
         }
+    }
+
+    /// The greatest value of [`Limit::env`] that makes a difference.
+    fn env_len(&self) -> usize {
+        let env = match self {
+            Self::Timeline(r) => r.process.env_vars,
+            Self::Exec(r) => r.env,
+            _ => None,
+        };
+        env.flatten().map_or(0, |env| env.0.len())
     }
 
     fn write_limited(&self, host: &str, sequence: u64, limit: Limit, out: &mut Vec<u8>) {
@@ -228,6 +245,20 @@ impl<'a> Record<'a> {
             Self::Bye(r) => r.write(line),
         }
     }
+}
+
+/// The most that fits, from 0, which always does (or nothing helps), to `len`.
+fn most(len: usize, mut fits: impl FnMut(usize) -> bool) -> usize {
+    let (mut most, mut too_many) = (0, len + 1);
+    while too_many - most > 1 {
+        let middle = most + (too_many - most) / 2;
+        if fits(middle) {
+            most = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    most
 }
 
 /// What all lines have in common.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Ledger, LedgerField, Limit, Line,
-    ProcessId, Reap, Subject, Text, Time, Usage,
+    ProcessId, Program, Reap, Subject, Text, Time, Usage,
 };
 
 /// The process that a step is about; what does not apply is absent.
@@ -25,6 +25,10 @@ struct Who<'a> {
     exit_code: Option<Option<u8>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<ProcessId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'a [Program<'a>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env_vars: Option<Option<Args<'a>>>,
 }
 
 impl<'a> Who<'a> {
@@ -39,6 +43,8 @@ impl<'a> Who<'a> {
             args_count: None,
             exit_code: None,
             parent: None,
+            previous: None,
+            env_vars: None,
         }
     }
 }
@@ -128,6 +134,10 @@ pub struct ExecStep<'a> {
     pub args: Args<'a>,
     /// How many there are.
     pub args_count: u32,
+    /// What it ran before.
+    pub previous: Option<Program<'a>>,
+    /// The environment; absent when it was not asked for.
+    pub env: Option<Option<Args<'a>>>,
     /// The rest.
     pub exec: Exec<'a>,
     /// What it kept and lost.
@@ -145,11 +155,14 @@ impl ExecStep<'_> {
             args_b64: Option<Base64<'a>>,
         }
         let args = self.args.cut(limit.args);
-        let mut exec = self.exec;
+        let mut exec = self.exec.cut(limit);
         exec.args_truncated |= args.0.len() < self.args.0.len();
-        exec.path = exec.path.map(|path| path.cut(limit.path));
-        exec.interpreters.0 = exec.interpreters.0.map(|path| path.cut(limit.path));
+        let mut env_vars = self.env;
+        limit.env(&mut env_vars, &mut exec);
+        let is_short = limit.path != Limit::NONE.path;
         let who = Who {
+            previous: Some(if is_short { &[] } else { self.previous.as_slice() }),
+            env_vars,
             executable: Some(self.executable.map(|path| path.cut(limit.path))),
             args: Some(args),
             args_count: Some(self.args_count),

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use tracer_common::event::{KINDS, Kind};
 
 use super::{
-    Args, Base64, Common, Container, Copies, Decimal, EntityId, ExitVia, File, ForkKind, Leader, Ledger,
-    LedgerField, Limit, Line, MemoryBytes, Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Start,
-    Subject, Terminal, Text, Time,
+    Args, Base64, Common, Container, Copies, Decimal, EntityId, EnvSize, ExitVia, File, ForkKind, Format,
+    Interpreters, Leader, Ledger, LedgerField, Limit, Line, MemoryBytes, Origin, OtherNamespaces, ProcessId,
+    ReleasedBy, Signal, Start, Subject, Terminal, Text, Time,
 };
 
 /// The life of a process.
@@ -49,6 +49,8 @@ pub struct Process<'a> {
     pub group_leader: Option<Leader>,
     pub tty: Option<Terminal>,
     pub previous: &'a [Program<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_vars: Option<Option<Args<'a>>>,
 }
 
 /// A program that the process ran before.
@@ -56,6 +58,7 @@ pub struct Process<'a> {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Program<'a> {
     pub executable: Text<'a>,
+    pub name: Option<Text<'a>>,
     pub args_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
@@ -136,8 +139,15 @@ pub struct Exec<'a> {
     pub seq: u64,
     pub path: Option<Text<'a>>,
     pub interpreters: Interpreters<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpreters_exact: Option<bool>,
+    pub format: Option<Format>,
     pub args_bytes: Option<u32>,
     pub args_truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Option<EnvSize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_tid: Option<u32>,
     pub file: Option<File<'a>>,
     pub secure: Option<bool>,
     pub threads_killed: Option<u32>,
@@ -151,13 +161,14 @@ pub struct Exec<'a> {
     pub start: Option<Option<Start>>,
 }
 
-/// The interpreters of a script: none, or the last one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Interpreters<'a>(pub Option<Text<'a>>);
-
-impl Serialize for Interpreters<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0)
+impl Exec<'_> {
+    /// With each path cut to the limit.
+    pub(super) fn cut(self, limit: Limit) -> Self {
+        Self {
+            path: self.path.map(|path| path.cut(limit.path)),
+            interpreters: self.interpreters.cut(limit.path),
+            ..self
+        }
     }
 }
 
@@ -377,8 +388,8 @@ impl Timeline<'_> {
             process.previous = &[];
         }
         process.executable = process.executable.map(|path| path.cut(limit.path));
-        story.exec.path = story.exec.path.map(|path| path.cut(limit.path));
-        story.exec.interpreters.0 = story.exec.interpreters.0.map(|path| path.cut(limit.path));
+        story.exec = story.exec.cut(limit);
+        limit.env(&mut process.env_vars, &mut story.exec);
         story.cgroup_path = story.cgroup_path.map(|path| path.cut(limit.path));
         let ledger = limit.ledger(self.ledger);
         let tracer = Tracer { story, ledger, args_b64: process.args.and_then(Args::exact) };

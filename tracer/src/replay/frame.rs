@@ -20,8 +20,8 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
     let mut number = |value: u32| out.extend_from_slice(&value.to_le_bytes());
     match event {
         Event::Fork(fork) => out.extend_from_slice(bytes(fork)),
-        Event::Exec { exec, path, interp, args } => {
-            for part in [bytes(exec), path, interp, args] {
+        Event::Exec { exec, path, interp, args, env } => {
+            for part in [bytes(exec), path, interp, args, env] {
                 out.extend_from_slice(part);
             }
         }

@@ -261,18 +261,20 @@ mod tests {
         vec![
             Event::Exec {
                 exec: wire::Exec {
-                    header: header(Kind::Exec, size_of::<wire::Exec>() + 9),
+                    header: header(Kind::Exec, size_of::<wire::Exec>() + 13),
                     prepared_ns: 1,
                     dropped: memory(2),
                     reached: Reached { first_ns: 8, entry_ns: 9, minor: 10, major: 11 },
                     path_len: 4,
                     interp_len: 2,
                     args_len: 3,
+                    env_len: 4,
                     ..wire::Exec::default()
                 },
                 path: b"path",
                 interp: b"in",
                 args: b"a\0b",
+                env: b"c=d\0",
             },
             Event::Exit(Exit {
                 header: header(Kind::Exit, size_of::<Exit>()),
@@ -344,6 +346,7 @@ mod tests {
                     clone_flags: 2,
                     parent_tgid: 3,
                     reserved: 0,
+                    comm_before: [8; 16],
                     counters,
                     start: Start { exec_ns: 11, entry: 12, dropped: memory(13), ..Start::default() },
                     run_delay: 19,

@@ -86,6 +86,8 @@ impl Garbage {
                     prepared_ns: *m,
                     dropped: memory,
                     reached,
+                    old_tid: *d,
+                    comm_before: [*c as u8; 16],
                     place,
                     file: File { inode: *n, device: *c, links: d & 1, name: [*a as u8; FILE_NAME_BYTES] },
                     ..Exec::default()
@@ -93,6 +95,7 @@ impl Garbage {
                 path,
                 interp: path,
                 args,
+                env: text,
             },
             6 | 7 => Event::Exit(Exit {
                 header,
@@ -138,6 +141,7 @@ impl Garbage {
                     mm_totals: Totals::default(),
                     parent_tgid: 0,
                     reserved: 0,
+                    comm_before: [0; 16],
                     counters,
                     start: Start::default(),
                     run_delay: 0,

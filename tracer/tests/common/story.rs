@@ -12,8 +12,8 @@ use tracer::{
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
     event::{
-        AutoReap, EndedBy, Exec, ExecFailed, Exit, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header, Kind,
-        Thread, Usage, Wait,
+        AutoReap, EndedBy, Exec, ExecFailed, Exit, FLAG_ELF, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header,
+        Kind, Thread, Usage, Wait,
     },
     ledger::{Facts, Ledger, Phase},
     place::{FILE_NAME_BYTES, File, Place, device_number},
@@ -248,12 +248,22 @@ impl Story {
         args: &[u8],
         change: impl FnOnce(&mut Exec),
     ) -> &mut Self {
+        self.exec_of(pid, [path.as_bytes(), interp.as_bytes(), args, b""], change)
+    }
+
+    fn exec_of(
+        &mut self,
+        pid: u32,
+        [path, interp, args, env]: [&[u8]; 4],
+        change: impl FnOnce(&mut Exec),
+    ) -> &mut Self {
         let mut header = self.header::<Exec>(Kind::Exec, pid, path.len() + interp.len() + args.len());
+        let name = String::from_utf8_lossy(path.rsplit(|&byte| byte == b'/').next().unwrap()).into_owned();
         let parent = self.parent_totals(pid, &mut header);
         let mut exec = Exec {
             header,
             place: place(pid),
-            file: file(path.rsplit('/').next().unwrap()),
+            file: file(&name),
             own: Totals::of(&self.life(pid).counters),
             parent,
             old_tid: pid,
@@ -268,11 +278,33 @@ impl Story {
             dropped: Memory::NONE,
             reached: Reached::default(),
             threads_killed: 0,
-            reserved: 0,
-            comm: comm(path.rsplit('/').next().unwrap()),
+            env_len: 0,
+            env_count: 0,
+            env_bytes: 0,
+            comm: comm(&name),
+            comm_before: [0; 16],
         };
+        exec.header.flags |= FLAG_ELF;
         change(&mut exec);
-        self.event(Event::Exec { exec, path: path.as_bytes(), interp: interp.as_bytes(), args })
+        self.event(Event::Exec { exec, path, interp, args, env })
+    }
+
+    /// Runs `path` with an environment.
+    pub(crate) fn exec_env(
+        &mut self,
+        pid: u32,
+        path: &str,
+        env: &[u8],
+        change: impl FnOnce(&mut Exec),
+    ) -> &mut Self {
+        let args = [path.as_bytes(), b"\0"].concat();
+        let change = |exec: &mut Exec| {
+            exec.header.size += env.len() as u32;
+            (exec.env_len, exec.env_bytes) = (env.len() as u32, env.len() as u32);
+            exec.env_count = env.split_inclusive(|&byte| byte == 0).count() as u32;
+            change(exec);
+        };
+        self.exec_of(pid, [path.as_bytes(), b"", &args, env], change)
     }
 
     pub(crate) fn exec_failed(&mut self, pid: u32, path: &str, errno: u32) -> &mut Self {
@@ -405,6 +437,7 @@ impl Story {
                 mm_totals: Totals::default(),
                 parent_tgid: life.parent,
                 reserved: 0,
+                comm_before: [0; 16],
                 counters: life.counters,
                 start: Start::default(),
                 run_delay: 0,

@@ -122,7 +122,7 @@ fn shebang() {
     s.at(2000).snapshot(100, 1, "/bin/sh", "sh ");
     s.fork(100, 200);
     s.at(2001).exec_failed(200, "/usr/local/bin/run.sh", 2);
-    s.exec_with(200, "./run.sh", "/usr/bin/python3", b"python3\0-u\0./run.sh\0a\0", |_| {});
+    s.exec_with(200, "./run.sh", "/usr/bin/python3", b"/usr/bin/python3\0-u\0./run.sh\0a\0", |_| {});
     s.at(2002).exec(200, "/bin/true", "true");
     s.at(2004).exit(200, 0).wait(100, 200).tick();
     check("shebang", s);

@@ -4,6 +4,7 @@ mod cgroup;
 mod cli;
 mod cow;
 mod ends;
+mod execs;
 mod filters;
 mod full;
 mod idle;
@@ -46,6 +47,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         limits::all(),
         threads::all(),
         start::all(),
+        execs::all(),
         ledger::all(),
         cow::all(),
         levels::all(),

@@ -6,6 +6,7 @@ mod board;
 mod command;
 mod cow;
 mod ends;
+mod execs;
 mod facts;
 mod frames;
 pub(crate) mod ledger;
@@ -24,6 +25,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 pub(crate) use command::STORM;
 pub(crate) use cow::PAGES;
+pub(crate) use execs::{SECRET, many_variables, variables};
 pub(crate) use frames::has_soft_dirty;
 pub(crate) use life::{many_arguments, odd_arguments};
 pub(crate) use usage::BURN_MS;
@@ -59,6 +61,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || limits::run(name, rest, &mut facts)
         || threads::run(name, rest, &mut facts)
         || start::run(name, rest, &mut facts)
+        || execs::run(name, rest, &mut facts)
         || stress::run(name, rest);
     assert!(known, "{name}: no such workload");
     facts.write();

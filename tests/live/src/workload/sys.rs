@@ -137,6 +137,13 @@ pub(crate) fn exec(program: &CStr, args: &Args) -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+/// `execve(2)` with these variables; returns the error number, if it returns.
+pub(crate) fn exec_with(program: &CStr, args: &Args, environment: &Args) -> i32 {
+    // SAFETY: as in `exec`.
+    unsafe { libc::execve(program.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
 /// `execveat(2)` of a file itself, without environment; returns the error number, if it returns.
 pub(crate) fn exec_fd(file: &File, args: &Args) -> i32 {
     let (list, environment) = (args.pointers.as_ptr(), EMPTY.as_ptr());
