@@ -14,8 +14,10 @@ pub(super) fn all() -> Vec<Trial> {
 
 /// What attaches each program in at least one run. Each is run for a command and for the whole machine: the verifier
 /// goes through other branches.
-const RUNS: [&[&str]; 2] =
-    [&["--hooks", "full", "--ledger", "full", "--threads"], &["--hooks", "base", "--cow", "lite"]];
+const RUNS: [&[&str]; 2] = [
+    &["--hooks", "full", "--ledger", "full", "--threads", "--env", "values"],
+    &["--hooks", "base", "--cow", "lite"],
+];
 
 fn sizes() -> Result<Completion, Failed> {
     // `bpf_prog_info.verified_insns` is new then.
