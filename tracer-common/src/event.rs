@@ -22,6 +22,11 @@ pub const ENV_BYTES: usize = 4096;
 /// Most bytes of the tail of an exec record.
 pub const EXEC_TAIL_BYTES: usize = TAIL_BYTES + ENV_BYTES;
 
+/// Most bytes of a directory's names, of which the last may go beyond it.
+pub const CWD_BYTES: usize = 2048;
+/// Most bytes of a name in a directory, with its NUL (NAME_MAX).
+pub const NAME_BYTES: usize = 256;
+
 /// What a record tells.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +51,12 @@ pub enum Kind {
     Ledger = 8,
     /// A thread ended that was not the first of its process (`--threads`); body [`Thread`].
     Thread = 9,
+    /// Where a process is that runs a new program (`--cwd`); body [`Cwd`] and tail, before that of the [`Exec`].
+    Cwd = 10,
 }
 
 /// Number of [`Kind`]s.
-pub const KINDS: usize = 10;
+pub const KINDS: usize = 11;
 
 impl Kind {
     /// All kinds, in the order of their numbers.
@@ -64,6 +71,7 @@ impl Kind {
         Self::Cgroup,
         Self::Ledger,
         Self::Thread,
+        Self::Cwd,
     ];
 
     /// The name used in the stream (`tracer.lost.record`).
@@ -79,6 +87,7 @@ impl Kind {
             Self::Cgroup => "cgroup",
             Self::Ledger => "ledger",
             Self::Thread => "thread",
+            Self::Cwd => "cwd",
         }
     }
 }
@@ -411,6 +420,19 @@ pub struct Thread {
     pub comm: [u8; COMM_BYTES],
 }
 
+/// The directory that a process is in when it runs a new program. Tail: the names of it and of those it is in, from it to
+/// the root of its mount namespace, each with a NUL; with [`FLAG_PATH_CUT`] not all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cwd {
+    /// The process.
+    pub header: Header,
+    /// Bytes of the tail.
+    pub path: u64,
+    /// Non-zero when it was removed.
+    pub deleted: u64,
+}
+
 /// `cgroup_mkdir` and `cgroup_rmdir` of the v2 hierarchy. Tail: `path_len` bytes of the path from the root of the
 /// hierarchy; none when it was removed.
 #[repr(C)]
@@ -441,5 +463,6 @@ wire! {
     ExecFailed = H + 8,
     ForkFailed = H + 4 * 4 + 3 * 8,
     Cgroup = H + 16,
+    Cwd = H + 16,
     Thread = H + 4 * 8 + 2 * 4 + COMM_BYTES,
 }

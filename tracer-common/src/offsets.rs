@@ -307,6 +307,22 @@ offsets! {
     file_dentry = "file" "f_path.dentry",
     /// The last component of a name.
     dentry_name = "dentry" "d_name.name",
+    /// The directory that it is in.
+    dentry_parent = "dentry" "d_parent",
+    /// Its place in a hash; 0 when it is in none.
+    dentry_hash = "dentry" "d_hash.pprev",
+    /// Mount of the current directory.
+    fs_pwd_mount = "fs_struct" "pwd.mnt",
+    /// The current directory.
+    fs_pwd_entry = "fs_struct" "pwd.dentry",
+    /// Root of a mounted tree.
+    vfsmount_root = "vfsmount" "mnt_root",
+    /// The part of a mount that the others know.
+    mount_vfsmount = "mount" "mnt",
+    /// The mount that it is mounted in; itself at the root.
+    mount_parent = "mount" "mnt_parent",
+    /// Where.
+    mount_point = "mount" "mnt_mountpoint",
     /// Number of an inode.
     inode_number = "inode" "i_ino",
     /// Its names.

@@ -1,6 +1,7 @@
 //! The kernel side of `tracer`.
 //!
-//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`, of threads `thread`), names (`rename`), failed
+//! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`, of threads `thread`), names (`rename`), directories
+//! (`cwd`), failed
 //! calls and waits (`syscall`), how programs begin (`start`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and
 //! copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
 //! Each program does a bounded amount of work: no loop but over the handlers of signals in the ledger, and in the
@@ -13,6 +14,7 @@ mod alloc;
 mod calibrate;
 mod cgroup;
 mod cow;
+mod cwd;
 mod exec;
 mod exit;
 mod fault;

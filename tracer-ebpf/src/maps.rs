@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counter::COUNTERS,
-    event::{Cgroup, EXEC_TAIL_BYTES, Exec, ExecFailed, TAIL_BYTES},
+    event::{Cgroup, Cwd, EXEC_TAIL_BYTES, Exec, ExecFailed, TAIL_BYTES},
     ledger::Ledger,
     settings::{Calibration, Control, TESTING},
     slot::Slot,
@@ -17,6 +17,7 @@ use tracer_common::{
 
 use crate::{
     cow::Thread,
+    cwd::Way,
     kernel::{Pointer, Task, current_ids, setting},
     table::Table,
 };
@@ -93,6 +94,10 @@ static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(2, 
 static EXEC_FAILED_SCRATCH: PerCpuArray<Tailed<ExecFailed>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static CGROUP_SCRATCH: PerCpuArray<Tailed<Cgroup>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static CWD_SCRATCH: PerCpuArray<Tailed<Cwd>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static CWD_WAY: PerCpuArray<Way> = PerCpuArray::with_max_entries(1, 0);
 /// Has no tail: the room for it holds what is read on the way.
 #[map]
 static LEDGER_SCRATCH: PerCpuArray<Tailed<Ledger>> = PerCpuArray::with_max_entries(2, 0);
@@ -141,6 +146,16 @@ pub(crate) fn exec_failed_scratch() -> Option<*mut Tailed<ExecFailed>> {
 #[inline(always)]
 pub(crate) fn cgroup_scratch() -> Option<*mut Tailed<Cgroup>> {
     CGROUP_SCRATCH.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub(crate) fn cwd_scratch() -> Option<*mut Tailed<Cwd>> {
+    CWD_SCRATCH.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub(crate) fn cwd_way() -> Option<*mut Way> {
+    CWD_WAY.get_ptr_mut(0)
 }
 
 /// The programs of the ledger share element 0, as they run with preemption off; the one that tells the state after an

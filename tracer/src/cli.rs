@@ -107,6 +107,10 @@ pub struct Run {
     #[arg(long)]
     pub threads: bool,
 
+    /// The directory that each new program begins in, from the root of its mount namespace
+    #[arg(long)]
+    pub cwd: bool,
+
     /// The environment of each new program, the first 4,096 bytes: only the names of the variables, or also their
     /// values, which may be secrets [default: off]
     #[arg(long, value_name = "WHAT")]

@@ -68,6 +68,8 @@ pub struct Run {
     pub ledger: LedgerMode,
     /// Write the ends of threads.
     pub threads: bool,
+    /// Tell the directories that new programs begin in.
+    pub cwd: bool,
     /// How much is told of the environment of new programs.
     pub env: EnvMode,
     /// Size of the ring buffer.
@@ -138,6 +140,7 @@ impl Run {
             cow: typed.cow.map_or(Level::Full, Into::into),
             ledger: typed.ledger.map_or(LedgerMode::Off, Into::into),
             threads: typed.threads,
+            cwd: typed.cwd,
             env: typed.env.map_or(EnvMode::Off, Into::into),
             ring_bytes: typed.ring_bytes.as_deref().map_or(Ok(RING_BYTES), ring_bytes)?,
             max_processes: typed.max_processes.unwrap_or(MAX_PROCESSES),

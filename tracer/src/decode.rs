@@ -13,7 +13,7 @@ use tracer_common::{
 
 /// One input of the lifecycle.
 ///
-/// The first ten come from the kernel, the others are made by the daemon.
+/// The first eleven come from the kernel, the others are made by the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A process was born.
@@ -57,6 +57,13 @@ pub enum Event<'a> {
     Ledger(Ledger),
     /// A thread ended that was not the first of its process.
     Thread(wire::Thread),
+    /// Where a process is that runs a new program.
+    Cwd {
+        /// The fixed part.
+        cwd: wire::Cwd,
+        /// Names, the directory's own first, each with its NUL.
+        names: &'a [u8],
+    },
     /// A cgroup that was there before us.
     CgroupFound {
         /// Its id.
@@ -227,6 +234,11 @@ impl<'a> Event<'a> {
             }
             Kind::Ledger => Self::Ledger(body(bytes)?),
             Kind::Thread => Self::Thread(body(bytes)?),
+            Kind::Cwd => {
+                let cwd: wire::Cwd = body(bytes)?;
+                let len = u32::try_from(cwd.path).unwrap_or(u32::MAX);
+                Self::Cwd { cwd, names: Tail::of::<wire::Cwd>(bytes).take(len)? }
+            }
         })
     }
 }

@@ -46,6 +46,7 @@ impl KernelCounts {
             Event::Cgroup { .. } => (Kind::Cgroup, 0),
             Event::Ledger(_) => (Kind::Ledger, 0),
             Event::Thread(_) => (Kind::Thread, 0),
+            Event::Cwd { .. } => (Kind::Cwd, 0),
             Event::Loss(Loss { stage: LossStage::Ring, record: Some(kind), count, .. }) => (*kind, *count),
             Event::Loss(Loss { stage: LossStage::Recursion, count, .. }) => {
                 self.recursion_misses = self.recursion_misses.saturating_add(*count);

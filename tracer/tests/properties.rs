@@ -133,6 +133,7 @@ fn kind(event: &Event<'_>) -> Option<Kind> {
         Event::ExecFailed { .. } => Some(Kind::ExecFailed),
         Event::ForkFailed(_) => Some(Kind::ForkFailed),
         Event::Thread(_) => Some(Kind::Thread),
+        Event::Cwd { .. } => Some(Kind::Cwd),
         _ => None,
     }
 }

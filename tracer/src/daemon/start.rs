@@ -31,6 +31,7 @@ pub(super) fn options(config: &config::Run) -> probe::Options {
         ledger: config.ledger != LedgerMode::Off,
         threads: config.threads,
         env: config.env != EnvMode::Off,
+        cwd: config.cwd,
         ring_bytes: config.ring_bytes,
         max_processes: config.max_processes,
     }
@@ -61,6 +62,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
         cow: capabilities.cow,
         ledger: config.ledger,
         env: config.env,
+        cwd: config.cwd,
         misc_interpreters: misc::interpreters(),
         clock_ticks_per_s: CLOCK_TICKS_PER_S,
         self_tgid: process::id(),

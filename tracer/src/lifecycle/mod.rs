@@ -17,6 +17,7 @@ mod cgroups;
 mod closing;
 mod copies;
 mod cow;
+mod cwd;
 mod env;
 mod image;
 mod interpreters;
@@ -75,6 +76,9 @@ pub struct Config {
     /// How much is told of what a process inherits.
     #[serde(default)]
     pub ledger: LedgerMode,
+    /// Tell the directories that new programs begin in.
+    #[serde(default)]
+    pub cwd: bool,
     /// How much is told of the environment of new programs.
     #[serde(default)]
     pub env: EnvMode,
@@ -103,6 +107,7 @@ impl Default for Config {
             full_hooks: false,
             cow: Level::Full,
             ledger: LedgerMode::Off,
+            cwd: false,
             env: EnvMode::Off,
             misc_interpreters: None,
             clock_ticks_per_s: 100,
@@ -251,6 +256,7 @@ impl Lifecycle {
             Event::Cgroup { cgroup, path } => self.cgroup(cgroup, path),
             Event::Ledger(ledger) => self.ledger(ledger),
             Event::Thread(thread) => self.thread(thread, out),
+            Event::Cwd { cwd, names } => self.cwd(cwd, names, out),
             Event::CgroupFound { id, path } => self.name_cgroup(*id, path),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, out),
             Event::Progress { tgid, process } => self.progress(*tgid, process),

@@ -136,6 +136,10 @@ pub(super) struct Process {
     /// Its totals when it began the first and the last program that it ran.
     pub(super) at_first_exec: Option<Totals>,
     pub(super) at_last_exec: Option<Totals>,
+    /// The directory that its last program began in; `None` when it is not known.
+    pub(super) directory: Option<Box<[u8]>>,
+    /// That of the program that is to be told next.
+    pub(super) next_directory: Option<Box<[u8]>>,
     /// What its last exec took and replaced.
     pub(super) replaced: Replaced,
     pub(super) children: Children,
@@ -189,6 +193,8 @@ impl Process {
             tries: None,
             at_first_exec: None,
             at_last_exec: None,
+            directory: None,
+            next_directory: None,
             replaced: Replaced::default(),
             children: Children::default(),
             copied: Copies::default(),

@@ -57,6 +57,7 @@ impl Lifecycle {
         process.execs += 1;
         process.exec_by = Some(exec.old_tid);
         process.tries = tries;
+        process.directory = process.next_directory.take();
         process.state = State::Running;
         process.uid = Some(exec.uid);
         process.gid = Some(exec.gid);
@@ -95,6 +96,7 @@ impl Lifecycle {
                 args: self.args(process).unwrap_or_default(),
                 args_count: exec.argc,
                 previous: process.last_previous().map(|previous| self.program(previous)),
+                working_directory: self.working_directory(process),
                 env: self.env(process),
                 exec: self.exec_fields(process, None),
                 ledger: self.ledger_of_exec(process),

@@ -222,6 +222,7 @@ impl Lifecycle {
                 tty: process.place.and_then(|place| Terminal::new(place.tty)),
                 previous: &previous[..ran],
                 env_vars: self.env(process),
+                working_directory: self.working_directory(process),
             },
             user: User { id: process.uid.map(Decimal), group: Group { id: process.gid.map(Decimal) } },
             tracer: Story {

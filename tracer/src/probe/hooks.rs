@@ -24,6 +24,8 @@ pub(super) enum Set {
     Calls,
     /// With `--threads`.
     Threads,
+    /// With `--cwd`.
+    Cwd,
     /// With `--ledger`.
     Ledger,
     /// With `--ledger`, where the kernel has it: tells the state before an exec.
@@ -51,6 +53,7 @@ impl Set {
             | Self::Prepare
             | Self::Calls
             | Self::Threads
+            | Self::Cwd
             | Self::Ledger
             | Self::LedgerBefore
             | Self::LedgerCalls => false,
@@ -112,12 +115,21 @@ const THREAD_EXIT: Hook = Hook {
     set: Set::Threads,
 };
 
+/// In front of the program that tells the exec.
+const CWD_EXEC: Hook = Hook {
+    name: "sched_process_exec",
+    program: "cwd_exec",
+    how: How::Typed,
+    skipped: Skipped::Record(Kind::Cwd),
+    set: Set::Cwd,
+};
+
 /// The tracepoint that is passed before an exec changes anything.
 pub(super) const BEFORE_EXEC: &str = "sched_prepare_exec";
 
 /// In the order of attachment: deaths before births, so that nobody is entered into the table who is not taken
 /// out again; what every fault passes last. The ledger's stand before those of births and execs, and run first.
-const HOOKS: [Hook; 22] = [
+const HOOKS: [Hook; 23] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     THREAD_EXIT,
     typed("sched_process_exit", Skipped::Record(Kind::Exit), Set::Lifecycle),
@@ -125,6 +137,7 @@ const HOOKS: [Hook; 22] = [
     ledger(BEFORE_EXEC, "ledger_prepare", Set::LedgerBefore),
     typed(BEFORE_EXEC, Skipped::Nothing, Set::Prepare),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
+    CWD_EXEC,
     typed("sched_process_exec", Skipped::Record(Kind::Exec), Set::Lifecycle),
     ledger("sched_process_fork", "ledger_fork", Set::Ledger),
     typed("sched_process_fork", Skipped::Record(Kind::Fork), Set::Lifecycle),
@@ -149,7 +162,7 @@ const HOOKS: [Hook; 22] = [
 /// one tracepoint run where the first of them is attached, and that one has to run behind the typed one. An exec is
 /// told by a typed program; one attached behind it, of the kind that is never skipped, tells those that the first
 /// was not run for.
-const PREEMPTIBLE_HOOKS: [Hook; 21] = [
+const PREEMPTIBLE_HOOKS: [Hook; 22] = [
     typed("sched_process_free", Skipped::Record(Kind::Free), Set::Lifecycle),
     format("sched", "sched_process_exit", "thread_exit_format", &[], Set::Threads),
     format("sched", "sched_process_exit", "sched_process_exit_format", &[], Set::Lifecycle),
@@ -157,6 +170,7 @@ const PREEMPTIBLE_HOOKS: [Hook; 21] = [
     format("sched", BEFORE_EXEC, "ledger_prepare_format", &[], Set::LedgerBefore),
     format("sched", BEFORE_EXEC, "sched_prepare_exec_format", &[], Set::Prepare),
     ledger("sched_process_exec", "ledger_exec", Set::Ledger),
+    CWD_EXEC,
     typed("sched_process_exec", Skipped::Nothing, Set::Lifecycle),
     format("sched", "sched_process_exec", "sched_process_exec_format", &EXEC_FIELDS, Set::Lifecycle),
     ledger("sched_wakeup_new", "ledger_wakeup_new", Set::Ledger),
@@ -244,7 +258,7 @@ mod tests {
     fn the_ledger_is_told_before_what_it_is_about() {
         for hooks in [&HOOKS[..], &PREEMPTIBLE_HOOKS[..]] {
             for (at, hook) in hooks.iter().enumerate().filter(|(_, hook)| hook.set == Set::Ledger) {
-                let on_same = |other: &&Hook| other.name == hook.name && other.set != Set::Ledger;
+                let on_same = |other: &&Hook| other.name == hook.name && other.set == Set::Lifecycle;
                 assert!(!hooks[..at].iter().any(|other| on_same(&other)), "{}", hook.program);
                 assert!(hooks[at..].iter().any(|other| on_same(&other)), "{}", hook.program);
             }

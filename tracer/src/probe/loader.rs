@@ -59,10 +59,11 @@ pub(super) struct Loaded {
 pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
 
 /// What only memory tells of a process.
-const IN_MEMORY: [&str; 9] = [
+const IN_MEMORY: [&str; 10] = [
     "process.vpid",
     "process.executable",
     "process.args",
+    "process.working_directory",
     "tracer.exec.path",
     "tracer.exec.format",
     "tracer.exec.file.name",
@@ -253,6 +254,7 @@ impl Loaded {
         let has_before = !self.missing.contains(&hooks::BEFORE_EXEC);
         match hook.set {
             Set::Calls if !is_full => Some("only with --hooks full"),
+            Set::Cwd if !options.cwd => Some("only with --cwd"),
             Set::Threads if !options.threads => Some("only with --threads"),
             Set::Prepare | Set::LedgerBefore if !has_before => {
                 Some("this kernel has no such tracepoint (6.10)")

@@ -50,6 +50,8 @@ pub struct Options {
     pub hooks: Hooks,
     /// Also what each process inherits, keeps and loses, at its fork and at each exec.
     pub ledger: bool,
+    /// Also the directory that each new program begins in.
+    pub cwd: bool,
     /// Also the ends of threads.
     pub threads: bool,
     /// Also the environment of each new program.

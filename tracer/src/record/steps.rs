@@ -29,6 +29,8 @@ struct Who<'a> {
     previous: Option<&'a [Program<'a>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     env_vars: Option<Option<Args<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_directory: Option<Option<Text<'a>>>,
 }
 
 impl<'a> Who<'a> {
@@ -45,6 +47,7 @@ impl<'a> Who<'a> {
             parent: None,
             previous: None,
             env_vars: None,
+            working_directory: None,
         }
     }
 }
@@ -136,6 +139,8 @@ pub struct ExecStep<'a> {
     pub args_count: u32,
     /// What it ran before.
     pub previous: Option<Program<'a>>,
+    /// The directory that it begins in; absent when that was not asked for.
+    pub working_directory: Option<Option<Text<'a>>>,
     /// The environment; absent when it was not asked for.
     pub env: Option<Option<Args<'a>>>,
     /// The rest.
@@ -163,6 +168,7 @@ impl ExecStep<'_> {
         let who = Who {
             previous: Some(if is_short { &[] } else { self.previous.as_slice() }),
             env_vars,
+            working_directory: self.working_directory.map(|path| path.map(|path| path.cut(limit.path))),
             executable: Some(self.executable.map(|path| path.cut(limit.path))),
             args: Some(args),
             args_count: Some(self.args_count),

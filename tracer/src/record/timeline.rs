@@ -51,6 +51,9 @@ pub struct Process<'a> {
     pub previous: &'a [Program<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env_vars: Option<Option<Args<'a>>>,
+    /// Absent without `--cwd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<Option<Text<'a>>>,
 }
 
 /// A program that the process ran before.
@@ -307,7 +310,7 @@ impl Missing {
     /// The program that it ran is not known: it inherited it from a process that was not known then.
     pub const PROGRAM: Self = Self(1 << (6 + KINDS));
 
-    const NAMES: [(Self, &'static str); 17] = [
+    const NAMES: [(Self, &'static str); 18] = [
         (Self::BIRTH, "birth"),
         (Self::EXIT, "exit"),
         (Self::COUNTERS, "counters"),
@@ -325,6 +328,7 @@ impl Missing {
         (Self::lost(Kind::Cgroup), "lost:cgroup"),
         (Self::lost(Kind::Ledger), "lost:ledger"),
         (Self::lost(Kind::Thread), "lost:thread"),
+        (Self::lost(Kind::Cwd), "lost:cwd"),
     ];
 
     /// Records of `kind` were lost while it lived.
@@ -388,6 +392,8 @@ impl Timeline<'_> {
             process.previous = &[];
         }
         process.executable = process.executable.map(|path| path.cut(limit.path));
+        process.working_directory =
+            process.working_directory.map(|path| path.map(|path| path.cut(limit.path)));
         story.exec = story.exec.cut(limit);
         limit.env(&mut process.env_vars, &mut story.exec);
         story.cgroup_path = story.cgroup_path.map(|path| path.cut(limit.path));

@@ -39,6 +39,10 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         }
         Event::Ledger(ledger) => out.extend_from_slice(bytes(ledger)),
         Event::Thread(thread) => out.extend_from_slice(bytes(thread)),
+        Event::Cwd { cwd, names } => {
+            out.extend_from_slice(bytes(cwd));
+            out.extend_from_slice(names);
+        }
         Event::CgroupFound { id, path } => {
             number(CGROUP_FOUND);
             out.extend_from_slice(&id.to_le_bytes());

@@ -5,7 +5,7 @@ use tracer::decode::{Event, Loss, LossStage, Snapshot};
 use tracer_common::{
     counter::{COUNTERS, Totals},
     event::{
-        Cgroup, Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Thread, Usage, Wait,
+        Cgroup, Cwd, Exec, ExecFailed, Exit, Fork, ForkFailed, Free, Header, KINDS, Kind, Thread, Usage, Wait,
     },
     ledger::{FD_WORDS, Facts, LIMITS, Ledger, Limit},
     place::{FILE_NAME_BYTES, File, Place},
@@ -147,7 +147,8 @@ impl Garbage {
                     run_delay: 0,
                 },
             },
-            12 => match a % 7 {
+            12 => match a % 8 {
+                7 => Event::Cwd { cwd: Cwd { header, path: *k, deleted: u64::from(d & 1) }, names: text },
                 6 => Event::Thread(Thread {
                     header,
                     start_time_ns: *m,

@@ -12,8 +12,8 @@ use tracer::{
 use tracer_common::{
     counter::{COUNTERS, Class, Counters, Mode, Totals, index},
     event::{
-        AutoReap, EndedBy, Exec, ExecFailed, Exit, FLAG_ELF, FLAG_NO_PARENT, Fork, ForkFailed, Free, Header,
-        Kind, Thread, Usage, Wait,
+        AutoReap, Cwd, EndedBy, Exec, ExecFailed, Exit, FLAG_ELF, FLAG_NO_PARENT, Fork, ForkFailed, Free,
+        Header, Kind, Thread, Usage, Wait,
     },
     ledger::{Facts, Ledger, Phase},
     place::{FILE_NAME_BYTES, File, Place, device_number},
@@ -328,6 +328,17 @@ impl Story {
             cgroup_limit: 0,
         };
         self.event(Event::ForkFailed(failed))
+    }
+
+    /// Is in a directory when it runs a program next; the names begin with the directory's own.
+    pub(crate) fn cwd(&mut self, pid: u32, names: &[u8], change: impl FnOnce(&mut Cwd)) -> &mut Self {
+        let mut cwd = Cwd {
+            header: self.header::<Cwd>(Kind::Cwd, pid, names.len()),
+            path: names.len() as u64,
+            deleted: 0,
+        };
+        change(&mut cwd);
+        self.event(Event::Cwd { cwd, names })
     }
 
     pub(crate) fn thread(&mut self, pid: u32, tid: u32, ended_by: EndedBy) -> &mut Self {

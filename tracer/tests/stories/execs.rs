@@ -1,7 +1,7 @@
 //! What an exec tells: who called it, under which name, what runs the file, and the environment.
 
 use tracer::lifecycle::{Config, EnvMode};
-use tracer_common::event::{FLAG_ENV_CUT, FLAG_ENV_UNREADABLE, FLAG_MISC};
+use tracer_common::event::{FLAG_ENV_CUT, FLAG_ENV_UNREADABLE, FLAG_MISC, FLAG_PATH_CUT};
 
 use super::{
     check,
@@ -45,6 +45,24 @@ fn interpreters_and_formats() {
     s.exec_with(200, "/bin/old", "", b"old\0", |exec| exec.header.flags = 0);
     s.at(2010).exit(200, 0).wait(100, 200).tick();
     check("interpreters", s);
+}
+
+/// A directory, the root, one that was removed, one that is cut, and none.
+#[test]
+fn directories() {
+    let mut s = Story::new(Config { cwd: true, ..full() });
+    s.at(2000).snapshot(100, 1, "/bin/sh", "sh ").fork(100, 200);
+    for (names, flags, deleted) in
+        [(&b"b\0srv\0"[..], 0, 0), (b"", 0, 0), (b"d\0tmp\0", 0, 1), (b"x\0", FLAG_PATH_CUT, 0)]
+    {
+        s.at(2001).cwd(200, names, |cwd| (cwd.header.flags, cwd.deleted) = (flags, deleted));
+        s.exec(200, "/bin/true", "true");
+    }
+    s.exec(200, "/bin/true", "true");
+    s.at(2002).exit(200, 0).wait(100, 200);
+    s.fork(100, 300).cwd(300, b"srv\0", |_| {}).exec(300, "/bin/true", "true");
+    s.at(2003).exit(300, 0).wait(100, 300).tick();
+    check("directories", s);
 }
 
 /// The environment with values, cut by the kernel side and for the line, without, and when it cannot be read.

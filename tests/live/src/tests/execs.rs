@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Trial> {
         trial("execs::names", names),
         trial("execs::interpreters", interpreters),
         Trial::ignorable_test("execs::binfmt_misc", binfmt_misc),
+        trial("execs::directory", directory),
         trial("execs::environment", environment),
         trial("execs::long_environment", long_environment),
     ]
@@ -54,6 +55,21 @@ fn names() -> Outcome {
             check.field(step, "/process/previous/0/name", at(fact, "/before").clone());
             check.field(step, "/tracer/exec/from_tid", at(fact, "/from_tid").clone());
         }
+    })
+}
+
+fn directory() -> Outcome {
+    const ROW: &str = "exec: in six directories";
+    let plan = Plan::workload("exec-in")?.option("--cwd").option("--events");
+    let (program, base) = (plan.dir.link_self("true")?, plan.dir.path().to_owned());
+    test(ROW, plan.arg(program).arg(base), |check, run| {
+        let same = count(check, run, |check, line, fact| {
+            check.field(line, "/process/working_directory", at(fact, "/directory").clone());
+            let is_of = |step: &&Value| at(step, "/process/pid") == at(fact, "/pid");
+            let step = run.stream.of("exec").find(is_of).unwrap_or(&Value::Null);
+            check.field(step, "/process/working_directory", at(fact, "/directory").clone());
+        });
+        check.row(&format!("{ROW}: as /proc tells it, or too deep: processes"), same, processes(run).len());
     })
 }
 

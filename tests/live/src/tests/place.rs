@@ -102,7 +102,7 @@ fn short_lived_cgroups() -> Outcome {
 
 fn cost_of_a_fork() -> Outcome {
     const MIB: i64 = 1 << 20;
-    const ROW: &str = "memory: fork of 128 MiB";
+    const ROW: &str = "memory: fork of 256 MiB";
     test(ROW, Plan::workload("fork-cost")?.option("--events"), |check, run| {
         let fact = processes(run).first().unwrap_or(&Value::Null);
         let pid = number(fact, "/pid");
@@ -118,12 +118,12 @@ fn cost_of_a_fork() -> Outcome {
                 .iter()
                 .map(|kind| number(line, &format!("/tracer/fork/shared_{kind}_bytes")))
                 .sum();
-            check.that(mapped >= 128 * MIB, format!("{mapped} bytes mapped"));
+            check.that(mapped >= 256 * MIB, format!("{mapped} bytes mapped"));
             let per_mib = i128::from(took) * i128::from(MIB) / i128::from(mapped.max(1));
             check.field(line, "/tracer/fork/ns_per_mib", per_mib as i64);
             let (tables, seen) =
                 (number(line, "/tracer/fork/pgtable_bytes"), number(fact, "/tables_kib") * 1024);
-            // What the child touched until it looked may have needed one more.
+            // What the child touched until it looked may have needed some more.
             let is_near = (tables - seen).abs() * 20 <= seen;
             check.that(is_near, format!("{tables} bytes of page tables, not {seen}"));
             near += i32::from(is_near);

@@ -15,7 +15,7 @@ pub(super) fn all() -> Vec<Trial> {
 /// What attaches each program in at least one run. Each is run for a command and for the whole machine: the verifier
 /// goes through other branches.
 const RUNS: [&[&str]; 2] = [
-    &["--hooks", "full", "--ledger", "full", "--threads", "--env", "values"],
+    &["--hooks", "full", "--ledger", "full", "--threads", "--env", "values", "--cwd"],
     &["--hooks", "base", "--cow", "lite"],
 ];
 

@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, OsString},
     fs,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -19,11 +20,42 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
     match name {
         "exec-names" => exec_names(&args[0], facts),
         "exec-each" => exec_each(args, facts),
+        "exec-in" => exec_in(&args[0], Path::new(&args[1]), facts),
         "exec-env" => exec_env(&args[0], &variables(), facts),
         "exec-long-env" => exec_env(&args[0], &many_variables(), facts),
         _ => return false,
     }
     true
+}
+
+/// More directories in one another than are told of.
+const DEEP: usize = 60;
+
+/// Children that run `program` in several directories, some of which are made in `base`; how deep is the last one.
+fn exec_in(program: &OsString, base: &Path, facts: &mut Facts) {
+    let (path, list) = (text(program), Args::new([program]));
+    let mut run = |told: bool| {
+        let directory = fs::read_link("/proc/self/cwd").expect("the current directory");
+        let directory = told.then(|| directory.into_os_string().into_string().expect("a text"));
+        let pid = sys::fork(|| sys::exec(&path, &list));
+        facts.push(Process::new("fork", pid, sys::wait(pid)).with("execs", 1).with("directory", directory));
+    };
+    let enter = |path: &Path| std::env::set_current_dir(path).expect("a directory");
+    for path in ["/", "/proc", "/proc/sys/kernel"] {
+        enter(Path::new(path));
+        run(true);
+    }
+    let odd = base.join("with a blank").join("and more");
+    fs::create_dir_all(&odd).expect("a new directory");
+    enter(&odd);
+    run(true);
+    fs::remove_dir(&odd).expect("an empty directory");
+    run(true);
+    let deep: PathBuf = std::iter::repeat_n("d", DEEP).collect();
+    fs::create_dir_all(base.join(&deep)).expect("new directories");
+    enter(&base.join(&deep));
+    run(false);
+    enter(Path::new("/"));
 }
 
 /// What nobody is to see.

@@ -182,13 +182,14 @@ fn clone_into(cgroup: &File) -> i32 {
 
 /// A child of a process with much memory: how long fork took at most, and what the child got.
 fn fork_cost(facts: &mut Facts) {
-    const BYTES: usize = 128 << 20;
+    const BYTES: usize = 256 << 20;
     let board = Board::new();
     let _much = memory::filled(BYTES / PAGE);
     let before = now_ns();
     let pid = sys::fork_raw(|| {
-        board.set(VMAS, count_vmas(&board));
+        // First of all: whatever else is touched may need a page table more.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        board.set(VMAS, count_vmas(&board));
         let tables = status.lines().find_map(|line| line.strip_prefix("VmPTE:"));
         let kib = tables.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok());
         board.set(TABLES_KIB, kib.unwrap_or(0));
