@@ -428,7 +428,7 @@ pub struct Cwd {
     /// The process.
     pub header: Header,
     /// Bytes of the tail.
-    pub path: u64,
+    pub names_len: u64,
     /// Non-zero when it was removed.
     pub deleted: u64,
 }

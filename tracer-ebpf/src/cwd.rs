@@ -44,7 +44,7 @@ pub fn cwd_exec(ctx: BtfTracePointContext) -> i32 {
         let size = size_of::<Cwd>() as u32 + len;
         let record = &raw mut (*scratch).body;
         (*record).header = ring::header(Kind::Cwd, flags, tgid, task.tid(), task.leader().start_time(), size);
-        (*record).path = u64::from(len);
+        (*record).names_len = u64::from(len);
         (*record).deleted = u64::from(deleted);
         ring::emit_tailed(Kind::Cwd, scratch, len);
     }

@@ -236,7 +236,7 @@ impl<'a> Event<'a> {
             Kind::Thread => Self::Thread(body(bytes)?),
             Kind::Cwd => {
                 let cwd: wire::Cwd = body(bytes)?;
-                let len = u32::try_from(cwd.path).unwrap_or(u32::MAX);
+                let len = u32::try_from(cwd.names_len).unwrap_or(u32::MAX);
                 Self::Cwd { cwd, names: Tail::of::<wire::Cwd>(bytes).take(len)? }
             }
         })

@@ -16,7 +16,6 @@ impl Lifecycle {
         let Some(process) = self.table.get(key) else {
             return;
         };
-        let ended_by = EndedBy::ALL.get(thread.ended_by as usize);
         out.record(&Record::Thread(record::Thread {
             time: self.wall(header.ktime_ns),
             subject: process.subject(),
@@ -26,7 +25,7 @@ impl Lifecycle {
             duration_ns: header.ktime_ns.saturating_sub(thread.start_time_ns),
             facts: ThreadFacts {
                 start: self.wall(thread.start_time_ns),
-                via: ended_by.copied().unwrap_or(EndedBy::Kernel),
+                via: EndedBy::ALL.get(thread.ended_by as usize).copied(),
                 cpu_ns: thread.cpu_ns,
                 minor_faults: thread.minor_faults,
                 major_faults: thread.major_faults,

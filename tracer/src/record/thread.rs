@@ -1,6 +1,6 @@
 //! The life of a thread that is not the first of its process.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tracer_common::event::EndedBy;
 
 use super::{Common, EntityId, Line, ProcessId, Subject, Text, Time};
@@ -30,7 +30,7 @@ pub struct Thread<'a> {
 pub struct ThreadFacts {
     pub start: Time,
     #[serde(serialize_with = "name")]
-    pub via: EndedBy,
+    pub via: Option<EndedBy>,
     pub cpu_ns: u64,
     pub minor_faults: u64,
     pub major_faults: u64,
@@ -38,14 +38,15 @@ pub struct ThreadFacts {
 
 /// The name used in the stream (`tracer.thread.via`).
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn name<S: serde::Serializer>(by: &EndedBy, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match by {
+fn name<S: Serializer>(by: &Option<EndedBy>, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = by.map(|by| match by {
         EndedBy::Kernel => "kernel",
         EndedBy::Exit => "exit",
         EndedBy::ExitGroup => "exit_group",
         EndedBy::Group => "group",
         EndedBy::Exec => "exec",
-    })
+    });
+    name.serialize(serializer)
 }
 
 impl Thread<'_> {

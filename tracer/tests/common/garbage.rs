@@ -148,7 +148,9 @@ impl Garbage {
                 },
             },
             12 => match a % 8 {
-                7 => Event::Cwd { cwd: Cwd { header, path: *k, deleted: u64::from(d & 1) }, names: text },
+                7 => {
+                    Event::Cwd { cwd: Cwd { header, names_len: *k, deleted: u64::from(d & 1) }, names: text }
+                }
                 6 => Event::Thread(Thread {
                     header,
                     start_time_ns: *m,

@@ -334,7 +334,7 @@ impl Story {
     pub(crate) fn cwd(&mut self, pid: u32, names: &[u8], change: impl FnOnce(&mut Cwd)) -> &mut Self {
         let mut cwd = Cwd {
             header: self.header::<Cwd>(Kind::Cwd, pid, names.len()),
-            path: names.len() as u64,
+            names_len: names.len() as u64,
             deleted: 0,
         };
         change(&mut cwd);
