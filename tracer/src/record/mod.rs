@@ -5,6 +5,7 @@
 
 mod control;
 mod exec;
+mod json;
 mod ledger;
 mod names;
 mod place;
@@ -16,6 +17,7 @@ mod timeline;
 
 use serde::{Deserialize, Serialize};
 
+use self::json::Json;
 pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
     Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
@@ -344,8 +346,9 @@ impl Line<'_> {
             container,
             tracer,
         };
-        serde_json::to_writer(&mut *out, &fields)
-            .expect("a Vec takes all bytes, and the types have no map keys that are not strings");
+        let start = out.len();
+        fields.serialize(&mut Json(out)).expect("each type has a place in a line");
+        debug_assert_eq!(serde_json::to_vec(&fields).ok().as_deref(), out.get(start..), "two ways to write it");
         out.push(b'\n');
     }
 }

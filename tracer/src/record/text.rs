@@ -4,6 +4,9 @@ use std::fmt::{self, Display, Formatter, Write as _};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeSeq};
 
+/// Bytes of a [`Time`] as text.
+const TIME_BYTES: usize = 30;
+
 /// A moment, in ns since 1970 (UTC). Shown as RFC 3339 with nine digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub i64);
@@ -43,8 +46,9 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-impl Display for Time {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+impl Time {
+    /// As text. Times are most of what is calculated for a line, so nothing here goes through `fmt`.
+    fn text(self) -> [u8; TIME_BYTES] {
         const SECOND: i64 = 1_000_000_000;
         const DAY: i64 = 86_400;
         let (seconds, nanos) = (self.0.div_euclid(SECOND), self.0.rem_euclid(SECOND));
@@ -59,15 +63,42 @@ impl Display for Time {
         let day = of_year - (153 * march_month + 2) / 5 + 1;
         let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        // All of them are small: an i64 of ns ends in the year 2262.
+        for (from, to, number) in [
+            (0, 4, year),
+            (5, 7, month),
+            (8, 10, day),
+            (11, 13, of_day / 3_600),
+            (14, 16, of_day / 60 % 60),
+            (17, 19, of_day % 60),
+            (20, 29, nanos),
+        ] {
+            let mut rest = number as u32;
+            for digit in text[from..to].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        text
+    }
+}
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(ascii(&self.text()))
     }
 }
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(ascii(&self.text()))
     }
+}
+
+/// Text that was made here, digits and letters.
+fn ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
 }
 
 /// A number shown as a string, as ECS wants it of user ids.
@@ -76,7 +107,7 @@ pub struct Decimal(pub u32);
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.serialize_str(itoa::Buffer::new().format(self.0))
     }
 }
 
@@ -135,37 +166,39 @@ pub fn boot_hash(boot_id: &[u8; 16]) -> u32 {
     boot_id.iter().fold(0x811c_9dc5, |hash: u32, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+impl EntityId {
+    fn text(self) -> [u8; 16] {
+        let mut text = [0; 16];
+        for (digits, bytes) in text.chunks_mut(4).zip(self.0.chunks(3)) {
+            for (digit, from) in digits.iter_mut().zip(group(bytes, URL)) {
+                *digit = from;
+            }
+        }
+        text
+    }
+}
+
 impl Display for EntityId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        encode(f, &self.0, URL)
+        f.write_str(ascii(&self.text()))
     }
 }
 
 impl Serialize for EntityId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(ascii(&self.text()))
     }
 }
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Base64 with padding; lengths that are multiples of three have none.
-fn encode(f: &mut Formatter<'_>, bytes: &[u8], alphabet: &[u8; 64]) -> fmt::Result {
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let group = u32::from_be_bytes(group);
-        for digit in 0..4 {
-            if digit > chunk.len() {
-                f.write_char('=')?;
-            } else {
-                let six = group >> (18 - 6 * digit) & 63;
-                f.write_char(char::from(alphabet[six as usize]))?;
-            }
-        }
-    }
-    Ok(())
+/// Up to three bytes as four digits; those that stand for no byte are to be padding.
+fn group(bytes: &[u8], alphabet: &[u8; 64]) -> [u8; 4] {
+    let mut group = [0; 4];
+    group[1..=bytes.len()].copy_from_slice(bytes);
+    let group = u32::from_be_bytes(group);
+    [18, 12, 6, 0].map(|shift| alphabet[(group >> shift & 63) as usize])
 }
 
 /// Bytes in base64.
@@ -174,7 +207,12 @@ pub struct Base64<'a>(pub &'a [u8]);
 
 impl Display for Base64<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        encode(f, self.0, STANDARD)
+        for bytes in self.0.chunks(3) {
+            let digits = group(bytes, STANDARD);
+            f.write_str(ascii(&digits[..=bytes.len()]))?;
+            f.write_str(&"=="[..3 - bytes.len()])?;
+        }
+        Ok(())
     }
 }
 
