@@ -87,9 +87,9 @@ impl Summary {
             ForkKind::Vfork => self.vforks += 1,
             ForkKind::PosixSpawn => self.spawns += 1,
         }
-        self.wasted.add(fork.wasted.unwrap_or_default());
+        self.wasted.add(fork.wasted.flatten().unwrap_or_default());
         let by_child = fork.before_exec.unwrap_or_default();
-        let by_parent = fork.by_parent.map_or_else(Copies::default, |by| by.paid);
+        let by_parent = fork.by_parent.flatten().map_or_else(Copies::default, |by| by.paid);
         let bytes = by_child.bytes.saturating_add(by_parent.bytes);
         let is_dear =
             self.expensive.len() < TOP || self.expensive.last().is_some_and(|last| last.bytes < bytes);

@@ -72,8 +72,10 @@ impl Stream {
         found.unwrap_or_else(|| panic!("no {action} of {pid}"))
     }
 
+    /// Sets a field, which may have been left out because it was 0; the schema knows whether there is such a field.
     fn set(&mut self, place: usize, pointer: &str, value: Value) -> usize {
-        *self.0[place].pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+        let field = pointer.split('/').skip(1).fold(&mut self.0[place], |object, name| &mut object[name]);
+        *field = value;
         place
     }
 

@@ -3,6 +3,7 @@
 //! `tracer-live test [FILTER]` runs them. The same file is also everything else they need, so that it
 //! can stand alone in a virtual machine: the first process, the tracer, and the traced programs.
 
+mod absent;
 mod cases;
 mod check;
 mod harness;

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::absent;
+
 /// A parsed stream.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    /// The lines in order.
+    /// The lines in order, with what they leave out.
     pub(crate) lines: Vec<Value>,
     /// What was wrong with the text itself.
     pub(crate) errors: Vec<String>,
@@ -33,7 +35,10 @@ impl Stream {
                 stream.errors.push(format!("line {number} is torn: {}", line.escape_ascii()));
             }
             match serde_json::from_slice(line) {
-                Ok(value) => stream.lines.push(value),
+                Ok(mut value) => {
+                    absent::fill_in(&mut value);
+                    stream.lines.push(value);
+                }
                 Err(error) => {
                     stream.errors.push(format!("line {number} is no JSON: {error}: {}", line.escape_ascii()))
                 }

@@ -189,10 +189,19 @@ pub(crate) fn is(line: &Value, action: &str) -> bool {
     line.pointer("/event/action").is_some_and(|have| have == action)
 }
 
-/// The count at `pointer`; a count that is not told must not pass for one.
+/// The count at `pointer`: 0 when the line leaves it out. One that is null is not known, and must not pass for one.
 pub(crate) fn count(line: &Value, pointer: &str) -> Result<u64> {
-    let value = line.pointer(pointer).and_then(Value::as_u64);
-    value.with_context(|| format!("no count at {pointer}: {line}"))
+    let mut value = line;
+    for name in pointer.split('/').skip(1) {
+        match value {
+            Value::Object(fields) => match fields.get(name) {
+                Some(field) => value = field,
+                None => return Ok(0),
+            },
+            _ => bail!("no count at {pointer}: {line}"),
+        }
+    }
+    value.as_u64().with_context(|| format!("no count at {pointer}: {line}"))
 }
 
 /// The sum of the counts at `pointers`.

@@ -24,13 +24,14 @@ pub(super) struct Replaced {
     pub(super) memory: Option<MemoryBytes>,
     /// What had been copied there.
     pub(super) wasted: Option<Copies>,
+    /// It was its own, not its parent's, where that is still there.
+    pub(super) was_own: bool,
 }
 
 impl Replaced {
     /// What `exec` replaced of a process that had copied `own` until then. Asked before it is counted.
     pub(super) fn by(exec: &Exec, own: Option<Totals>, process: &Process) -> Self {
-        // Its parent's memory is still there.
-        let is_own = !process.shares_memory();
+        let was_own = !process.shares_memory();
         let earlier = match process.at_last_exec {
             None if process.execs > 0 => None,
             totals => Some(totals.map(Copies::from).unwrap_or_default()),
@@ -39,8 +40,9 @@ impl Replaced {
         let load_ns = exec.header.ktime_ns.checked_sub(exec.prepared_ns);
         Self {
             load_ns: load_ns.filter(|_| exec.prepared_ns != 0),
-            memory: memory(&exec.dropped).filter(|_| is_own),
-            wasted: wasted.filter(|_| is_own),
+            memory: memory(&exec.dropped),
+            wasted,
+            was_own,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     level::Level,
     record::{
-        Args, ByParent, Children, Container, Decimal, EntityId, Exec, Exit, ExitVia, File, Fork, Group,
-        Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Start, Story,
+        Args, ByParent, Children, Container, Decimal, EntityId, Exec, Exit, ExitVia, File, Fork, ForkKind,
+        Group, Leader, Missing, Namespaces, OtherNamespaces, ProcessId, Program, Reap, Signal, Start, Story,
         Subject, Terminal, Text, Timeline, User,
     },
 };
@@ -31,6 +31,12 @@ impl Process {
             cgroup_id: self.cgroup_id(),
             in_tree: self.in_tree,
         }
+    }
+
+    /// Its pid in its own pid namespace, unless that is the same.
+    #[expect(clippy::option_option, reason = "the same, not known, and another one, as the field has it")]
+    pub(super) fn other_vpid(&self) -> Option<Option<u32>> {
+        (self.vpid != Some(self.id.tgid)).then_some(self.vpid)
     }
 
     pub(super) fn reap_fields(&self) -> Option<Reap> {
@@ -59,10 +65,9 @@ impl Process {
         }
         let before_exec = self.before_exec().filter(|_| level.has_copies());
         let by_parent = self.bill.by_parent.filter(|_| level.has_copies());
-        let wasted = match (before_exec, by_parent) {
-            (Some(own), Some(parents)) if self.execs > 0 => Some(own.plus(parents)),
-            _ => None,
-        };
+        let wasted = before_exec.zip(by_parent).map(|(own, parents)| own.plus(parents).shown(level));
+        let has_copy = !facts.shares_mm;
+        let blocks = matches!(facts.kind, ForkKind::Vfork | ForkKind::PosixSpawn);
         Some(Fork {
             kind: facts.kind,
             clone_flags: facts.clone_flags,
@@ -76,13 +81,14 @@ impl Process {
             shared_anon_bytes: facts.shared_anon_bytes,
             shared_file_bytes: facts.shared_file_bytes,
             shared_shmem_bytes: facts.shared_shmem_bytes,
-            parent_blocked_ns: self.released.map(|released| released.blocked_ns),
-            released_by: self.released.map(|released| released.by),
+            parent_blocked_ns: blocks.then(|| self.released.map(|released| released.blocked_ns)),
+            released_by: blocks.then(|| self.released.map(|released| released.by)),
             before_exec: before_exec.map(|copies| copies.shown(level)),
-            by_parent: by_parent
-                .map(|paid| ByParent { paid: paid.shown(level), overlapped: self.bill.overlapped }),
+            by_parent: has_copy.then(|| {
+                by_parent.map(|paid| ByParent { paid: paid.shown(level), overlapped: self.bill.overlapped })
+            }),
             eager_copies: facts.eager_copies,
-            wasted: wasted.map(|copies| copies.shown(level)),
+            wasted: (has_copy && self.execs > 0).then_some(wasted),
         })
     }
 }
@@ -155,14 +161,17 @@ impl Lifecycle {
     pub(super) fn exec_fields(&self, process: &Process, start: Option<Option<Start>>) -> Exec<'_> {
         let (image, level) = (self.image(process), self.config.cow);
         let chain = image.map(Image::chain).unwrap_or_default();
+        let is_other = image.is_none_or(|image| image.path() != image.executable());
+        let (has_run, replaced) = (process.execs > 0, &process.replaced);
+        let wasted = replaced.wasted.filter(|_| level.has_copies());
         let registered = self.config.misc_interpreters.as_deref();
         Exec {
             seq: process.execs,
-            path: image.map(|image| Text(image.path())),
+            path: is_other.then(|| image.map(|image| Text(image.path()))),
             interpreters: chain.interpreters,
             interpreters_exact: (!chain.is_exact && image.is_some()).then_some(false),
             format: image.and_then(|image| chain.format(image.flags, registered)),
-            args_bytes: image.map(|image| image.args_bytes),
+            args_bytes: Some(image.map(|image| image.args_bytes)),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
             env: self.env_size(process),
             from_tid: process.exec_by.filter(|&tid| tid != process.id.tgid),
@@ -170,11 +179,11 @@ impl Lifecycle {
             threads_killed: process.threads_killed,
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
-            tries: process.tries.filter(|_| self.config.full_hooks),
-            load_ns: process.replaced.load_ns,
-            dropped: process.replaced.memory,
-            wasted: process.replaced.wasted.filter(|_| level.has_copies()).map(|copies| copies.shown(level)),
-            start,
+            tries: has_run.then(|| process.tries.filter(|_| self.config.full_hooks)),
+            load_ns: has_run.then_some(replaced.load_ns),
+            dropped: (has_run && replaced.was_own).then_some(replaced.memory),
+            wasted: (has_run && replaced.was_own).then(|| wasted.map(|copies| copies.shown(level))),
+            start: start.filter(|_| has_run),
         }
     }
 
@@ -207,7 +216,7 @@ impl Lifecycle {
             subject: process.subject(),
             process: crate::record::Process {
                 pid,
-                vpid: process.vpid,
+                vpid: process.other_vpid(),
                 entity_id,
                 name: Text(process.name()),
                 executable: self.executable(process),
@@ -219,7 +228,10 @@ impl Lifecycle {
                 parent: process.parent.map(|id| self.process_id(id)),
                 session_leader: process.place.and_then(|place| Leader::new(place.session)),
                 group_leader: process.place.and_then(|place| Leader::new(place.group)),
-                tty: process.place.and_then(|place| Terminal::new(place.tty)),
+                tty: match process.place.map(|place| Terminal::new(place.tty)) {
+                    Some(None) => None,
+                    terminal => Some(terminal.flatten()),
+                },
                 previous: &previous[..ran],
                 env_vars: self.env(process),
                 working_directory: self.working_directory(process),

@@ -39,6 +39,12 @@ impl<'a> Interpreters<'a> {
     }
 }
 
+impl Interpreters<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 impl Serialize for Interpreters<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.as_slice())

@@ -174,12 +174,7 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
         self.serialize_unit()
     }
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-    ) -> Result<(), Error> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
         self.serialize_str(variant)
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -282,11 +277,7 @@ impl ser::SerializeStruct for Parts<'_, '_> {
     type Ok = ();
     type Error = Error;
 
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Error> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
         self.field(name, value)
     }
     fn end(self) -> Result<(), Error> {
@@ -358,7 +349,8 @@ mod tests {
     #[test]
     fn what_no_line_has_is_an_error() {
         let mut out = Vec::new();
-        for error in [1.5_f64.serialize(&mut Json(&mut out)), Ok::<u8, u8>(1).serialize(&mut Json(&mut out))] {
+        for error in [1.5_f64.serialize(&mut Json(&mut out)), Ok::<u8, u8>(1).serialize(&mut Json(&mut out))]
+        {
             assert!(error.unwrap_err().to_string().starts_with("no line has"));
         }
     }

@@ -106,7 +106,7 @@ pub struct ProcessId {
 }
 
 /// A sum of copy-on-write work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copies {
     /// Pages copied; a huge page counts as one.
     pub copies: u64,
@@ -114,6 +114,33 @@ pub struct Copies {
     pub reuses: Option<u64>,
     /// Bytes copied.
     pub bytes: u64,
+}
+
+impl Default for Copies {
+    /// None, and that is known.
+    fn default() -> Self {
+        Self { copies: 0, reuses: Some(0), bytes: 0 }
+    }
+}
+
+/// Whether there is nothing to tell: no line has such a field.
+fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The same of what may be unknown, which is null.
+fn is_known_nothing<T: Default + PartialEq>(value: &Option<T>) -> bool {
+    value.as_ref().is_some_and(is_nothing)
+}
+
+/// The same of what may not apply.
+fn is_none_or_nothing<T: Default + PartialEq>(value: &Option<Option<T>>) -> bool {
+    value.as_ref().is_none_or(is_known_nothing)
+}
+
+/// What a field stands for that a line does not have.
+pub(crate) fn known_nothing<T: Default>() -> Option<T> {
+    Some(T::default())
 }
 
 /// How much of the long fields is written.
@@ -348,7 +375,11 @@ impl Line<'_> {
         };
         let start = out.len();
         fields.serialize(&mut Json(out)).expect("each type has a place in a line");
-        debug_assert_eq!(serde_json::to_vec(&fields).ok().as_deref(), out.get(start..), "two ways to write it");
+        debug_assert_eq!(
+            serde_json::to_vec(&fields).ok().as_deref(),
+            out.get(start..),
+            "two ways to write it"
+        );
         out.push(b'\n');
     }
 }

@@ -1,9 +1,9 @@
 //! Where a process stands: session, terminal, namespaces, container; and the file that it runs.
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer};
 use tracer_common::place::{self as wire, NAMESPACES};
 
-use super::Text;
+use super::{Text, is_nothing};
 
 /// The leader of a session or of a process group, in ECS's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,16 +62,23 @@ pub struct OtherNamespaces {
     pub first: Namespaces,
 }
 
+impl OtherNamespaces {
+    fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let both = self.own.0.iter().zip(&self.first.0);
+        let others = NAMESPACES.iter().zip(both).filter(|(_, (own, first))| **own != 0 && own != first);
+        others.map(|(name, (own, _))| (*name, *own))
+    }
+
+    /// Known to be none.
+    #[expect(clippy::ref_option, reason = "serde hands over a reference")]
+    pub(super) fn are_none(namespaces: &Option<Self>) -> bool {
+        namespaces.is_some_and(|namespaces| namespaces.iter().next().is_none())
+    }
+}
+
 impl Serialize for OtherNamespaces {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        let both = self.own.0.iter().zip(&self.first.0);
-        for (name, (own, _)) in
-            NAMESPACES.iter().zip(both).filter(|(_, (own, first))| **own != 0 && own != first)
-        {
-            map.serialize_entry(name, own)?;
-        }
-        map.end()
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -82,14 +89,16 @@ pub struct File<'a> {
     pub name: Option<Text<'a>>,
     pub device: DeviceText,
     pub inode: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub kind: FileKind,
 }
 
 /// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
     /// One with a name.
+    #[default]
     File,
     /// One that has none any more, or never had one.
     Deleted,
@@ -158,11 +167,11 @@ mod tests {
             wire::File { inode: 9, device: wire::device_number(0, 1), links, name }
         };
         for (links, name, expected) in [
-            (1, &b"dash"[..], r#"{"name":"dash","device":"0:1","inode":9,"kind":"file"}"#),
-            (1, b"memfd:x", r#"{"name":"memfd:x","device":"0:1","inode":9,"kind":"file"}"#),
+            (1, &b"dash"[..], r#"{"name":"dash","device":"0:1","inode":9}"#),
+            (1, b"memfd:x", r#"{"name":"memfd:x","device":"0:1","inode":9}"#),
             (0, b"memfd:x", r#"{"name":"memfd:x","device":"0:1","inode":9,"kind":"memfd"}"#),
             (0, b"a.out", r#"{"name":"a.out","device":"0:1","inode":9,"kind":"deleted"}"#),
-            (1, b"", r#"{"name":null,"device":"0:1","inode":9,"kind":"file"}"#),
+            (1, b"", r#"{"name":null,"device":"0:1","inode":9}"#),
         ] {
             assert_eq!(json(File::from(&file(links, name))), expected);
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Ledger, LedgerField, Limit, Line,
-    ProcessId, Program, Reap, Subject, Text, Time, Usage,
+    ProcessId, Program, Reap, Subject, Text, Time, Usage, is_known_nothing, is_nothing,
 };
 
 /// The process that a step is about; what does not apply is absent.
@@ -25,8 +25,8 @@ struct Who<'a> {
     exit_code: Option<Option<u8>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<ProcessId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<&'a [Program<'a>]>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    previous: &'a [Program<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     env_vars: Option<Option<Args<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ impl<'a> Who<'a> {
             args_count: None,
             exit_code: None,
             parent: None,
-            previous: None,
+            previous: &[],
             env_vars: None,
             working_directory: None,
         }
@@ -81,7 +81,7 @@ pub struct ForkStep<'a> {
     /// The child.
     pub entity: ProcessId,
     /// Its pid in its own pid namespace.
-    pub vpid: Option<u32>,
+    pub vpid: Option<Option<u32>>,
     /// Who forked.
     pub parent: ProcessId,
     /// How.
@@ -97,14 +97,22 @@ pub struct ForkFacts {
     pub kind: ForkKind,
     pub clone_flags: Option<u64>,
     pub syscall: Option<u32>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub shares_mm: bool,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub pgtable_bytes: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub vmas: u32,
     pub duration_ns: Option<u64>,
-    pub ns_per_mib: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_per_mib: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_anon_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_file_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_shmem_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub eager_copies: Option<u64>,
 }
 
@@ -116,8 +124,7 @@ impl ForkStep<'_> {
             #[serde(skip_serializing_if = "Option::is_none")]
             ledger: Option<Option<Ledger>>,
         }
-        let who =
-            Who { vpid: Some(self.vpid), parent: Some(self.parent), ..Who::new(&self.subject, self.entity) };
+        let who = Who { vpid: self.vpid, parent: Some(self.parent), ..Who::new(&self.subject, self.entity) };
         line.of_process(self.time, who, Tracer { fork: self.fork, ledger: limit.ledger(self.ledger) });
     }
 }
@@ -161,12 +168,12 @@ impl ExecStep<'_> {
         }
         let args = self.args.cut(limit.args);
         let mut exec = self.exec.cut(limit);
-        exec.args_truncated |= args.0.len() < self.args.0.len();
+        exec.args(args.0.len() < self.args.0.len());
         let mut env_vars = self.env;
         limit.env(&mut env_vars, &mut exec);
         let is_short = limit.path != Limit::NONE.path;
         let who = Who {
-            previous: Some(if is_short { &[] } else { self.previous.as_slice() }),
+            previous: if is_short { &[] } else { self.previous.as_slice() },
             env_vars,
             working_directory: self.working_directory.map(|path| path.map(|path| path.cut(limit.path))),
             executable: Some(self.executable.map(|path| path.cut(limit.path))),

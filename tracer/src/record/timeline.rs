@@ -6,7 +6,8 @@ use tracer_common::event::{KINDS, Kind};
 use super::{
     Args, Base64, Common, Container, Copies, Decimal, EntityId, EnvSize, ExitVia, File, ForkKind, Format,
     Interpreters, Leader, Ledger, LedgerField, Limit, Line, MemoryBytes, Origin, OtherNamespaces, ProcessId,
-    ReleasedBy, Signal, Start, Subject, Terminal, Text, Time,
+    ReleasedBy, Signal, Start, Subject, Terminal, Text, Time, is_known_nothing, is_none_or_nothing,
+    is_nothing,
 };
 
 /// The life of a process.
@@ -35,7 +36,8 @@ pub struct Timeline<'a> {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Process<'a> {
     pub pid: u32,
-    pub vpid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpid: Option<Option<u32>>,
     pub entity_id: EntityId,
     pub name: Text<'a>,
     pub executable: Option<Text<'a>>,
@@ -47,7 +49,9 @@ pub struct Process<'a> {
     pub parent: Option<ProcessId>,
     pub session_leader: Option<Leader>,
     pub group_leader: Option<Leader>,
-    pub tty: Option<Terminal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tty: Option<Option<Terminal>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub previous: &'a [Program<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env_vars: Option<Option<Args<'a>>>,
@@ -88,17 +92,20 @@ pub struct Group {
 pub struct Story<'a> {
     pub origin: Origin,
     pub complete: bool,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub missing: Missing,
     pub fork: Option<Fork>,
     pub exec: Exec<'a>,
     pub cow: Option<CowCounts>,
     pub faults: Option<Faults>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub children: Children,
     pub exit: Option<Exit>,
     pub usage: Option<Usage>,
     pub reap: Option<Reap>,
     pub cgroup_id: Option<u64>,
     pub cgroup_path: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "OtherNamespaces::are_none")]
     pub namespaces: Option<OtherNamespaces>,
 }
 
@@ -109,21 +116,34 @@ pub struct Fork {
     pub kind: ForkKind,
     pub clone_flags: Option<u64>,
     pub syscall: Option<u32>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub shares_mm: bool,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub pgtable_bytes: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub vmas: u32,
     pub duration_ns: Option<u64>,
     pub run_delay_ns: Option<u64>,
-    pub ns_per_mib: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_per_mib: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_anon_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_file_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub shared_shmem_bytes: Option<u64>,
-    pub parent_blocked_ns: Option<u64>,
-    pub released_by: Option<ReleasedBy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_blocked_ns: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<Option<ReleasedBy>>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub before_exec: Option<Copies>,
-    pub by_parent: Option<ByParent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_parent: Option<Option<ByParent>>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub eager_copies: Option<u64>,
-    pub wasted: Option<Copies>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasted: Option<Option<Copies>>,
 }
 
 /// What the fork cost the parent.
@@ -132,6 +152,7 @@ pub struct Fork {
 pub struct ByParent {
     #[serde(flatten)]
     pub paid: Copies,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub overlapped: bool,
 }
 
@@ -140,25 +161,36 @@ pub struct ByParent {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Exec<'a> {
     pub seq: u64,
-    pub path: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Option<Text<'a>>>,
+    #[serde(skip_serializing_if = "Interpreters::is_empty")]
     pub interpreters: Interpreters<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpreters_exact: Option<bool>,
     pub format: Option<Format>,
-    pub args_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_bytes: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub args_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Option<EnvSize>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_tid: Option<u32>,
     pub file: Option<File<'a>>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub secure: Option<bool>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub threads_killed: Option<u32>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub failures: Option<u64>,
-    pub tries: Option<u64>,
-    pub load_ns: Option<u64>,
-    pub dropped: Option<MemoryBytes>,
-    pub wasted: Option<Copies>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_ns: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Option<MemoryBytes>>,
+    #[serde(skip_serializing_if = "is_none_or_nothing")]
+    pub wasted: Option<Option<Copies>>,
     /// Absent except for timelines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Option<Start>>,
@@ -168,60 +200,144 @@ impl Exec<'_> {
     /// With each path cut to the limit.
     pub(super) fn cut(self, limit: Limit) -> Self {
         Self {
-            path: self.path.map(|path| path.cut(limit.path)),
+            path: self.path.map(|path| path.map(|path| path.cut(limit.path))),
             interpreters: self.interpreters.cut(limit.path),
             ..self
+        }
+    }
+
+    /// Tells of the size of the arguments when they are not all there: `are_cut` for the line, or were before.
+    pub(super) fn args(&mut self, are_cut: bool) {
+        self.args_truncated |= are_cut;
+        if !self.args_truncated && self.args_bytes != Some(None) {
+            self.args_bytes = None;
+        }
+    }
+}
+
+impl Default for CowBy {
+    /// Nothing, and that is known.
+    fn default() -> Self {
+        let none = Some(0);
+        Self { user: 0, kernel: none, gup: none, remote_candidates: none, eager: none }
+    }
+}
+
+impl Default for CowByPage {
+    /// Nothing, and that is known.
+    fn default() -> Self {
+        Self { anon: 0, ksm: 0, file: 0, file_first: Some(0), swap: Some(0), huge: 0 }
+    }
+}
+
+impl Default for CowCounts {
+    /// Nothing, and that is known.
+    fn default() -> Self {
+        let none = Some(0);
+        Self {
+            copies: 0,
+            bytes: 0,
+            reuses: none,
+            huge_reuses: none,
+            zero_upgrades: none,
+            huge_zero_upgrades: none,
+            by: CowBy::default(),
+            by_page: Some(CowByPage::default()),
+            by_region: Some(CowByRegion::default()),
+            after_exec: Some(Copies::default()),
+        }
+    }
+}
+
+impl Default for Children {
+    /// None, and that is known.
+    fn default() -> Self {
+        Self {
+            forks: 0,
+            vforks: 0,
+            spawns: 0,
+            clones: 0,
+            execs_followed: 0,
+            threads: Some(0),
+            paid: Some(Copies::default()),
         }
     }
 }
 
 /// Pages copied because they were shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowCounts {
     pub copies: u64,
     pub bytes: u64,
     pub reuses: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub huge_reuses: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub zero_upgrades: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub huge_zero_upgrades: Option<u64>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub by: CowBy,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub by_page: Option<CowByPage>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub by_region: Option<CowByRegion>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub after_exec: Option<Copies>,
 }
 
 /// Copies by what caused them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowBy {
+    #[serde(skip_serializing_if = "is_nothing")]
     pub user: u64,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub kernel: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub gup: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub remote_candidates: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub eager: Option<u64>,
 }
 
 /// Copies by faults, by the page that was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowByPage {
+    #[serde(skip_serializing_if = "is_nothing")]
     pub anon: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub ksm: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub file: u64,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub file_first: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub swap: Option<u64>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub huge: u64,
 }
 
 /// Copies by faults, by where in memory they were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct CowByRegion {
+    #[serde(skip_serializing_if = "is_nothing")]
     pub heap: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub stack: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub data: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub file: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub anon: u64,
 }
 
@@ -231,28 +347,46 @@ pub struct CowByRegion {
 pub struct Faults {
     pub minor: u64,
     pub major: u64,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub demand_zero: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub file: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub write_notify: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub segv: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub spurious: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub uffd: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub failed: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub lost_races: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub splits: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub unsure: Option<u64>,
 }
 
 /// What it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Children {
+    #[serde(skip_serializing_if = "is_nothing")]
     pub forks: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub vforks: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub spawns: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub clones: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub execs_followed: u64,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub threads: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub paid: Option<Copies>,
 }
 
@@ -261,7 +395,9 @@ pub struct Children {
 #[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
 pub struct Exit {
     pub via: ExitVia,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Signal>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub core_dumped: bool,
     pub parent_pid: Option<u32>,
     pub memory: Option<MemoryBytes>,
@@ -285,7 +421,9 @@ pub struct Usage {
 pub struct Reap {
     pub by_pid: Option<u32>,
     pub zombie_ns: Option<u64>,
+    #[serde(skip_serializing_if = "is_known_nothing")]
     pub auto: Option<bool>,
+    #[serde(skip_serializing_if = "is_nothing")]
     pub exact: bool,
 }
 
@@ -382,12 +520,9 @@ impl Timeline<'_> {
         }
         let mut process = self.process;
         let mut story = self.tracer;
-        if let Some(args) = process.args
-            && args.0.len() > limit.args
-        {
-            process.args = Some(args.cut(limit.args));
-            story.exec.args_truncated = true;
-        }
+        let are_cut = process.args.is_some_and(|args| args.0.len() > limit.args);
+        process.args = process.args.map(|args| args.cut(limit.args));
+        story.exec.args(are_cut);
         if limit.path != Limit::NONE.path {
             process.previous = &[];
         }

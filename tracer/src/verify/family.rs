@@ -65,20 +65,13 @@ struct Told {
 }
 
 /// Its children that have a timeline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Brood {
     by_kind: [u64; KINDS.len()],
     paid: Copies,
     /// No child can have begun later than this one: when that may have been at the latest.
     first: Option<Time>,
     last: Option<Time>,
-}
-
-impl Default for Brood {
-    fn default() -> Self {
-        let paid = Copies { reuses: Some(0), ..Copies::default() };
-        Self { by_kind: [0; KINDS.len()], paid, first: None, last: None }
-    }
 }
 
 impl Family {

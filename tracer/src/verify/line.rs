@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use crate::{
     lifecycle::Anomalies,
-    record::{Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Start, Time, Usage},
+    record::{
+        Children, Copies, CowCounts, EntityId, KindCounts, ProcessId, Start, Time, Usage, known_nothing,
+    },
 };
 
 /// The first line.
@@ -127,11 +129,13 @@ pub(super) struct Process {
 pub(super) struct Story {
     pub(super) origin: String,
     pub(super) complete: bool,
+    #[serde(default)]
     pub(super) missing: Vec<String>,
     pub(super) fork: Option<Fork>,
     pub(super) exec: Exec,
     pub(super) cow: Option<CowCounts>,
     pub(super) faults: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
     pub(super) children: Children,
     pub(super) exit: Option<Exit>,
     pub(super) usage: Option<Usage>,
@@ -141,7 +145,9 @@ pub(super) struct Story {
 #[derive(Debug, Deserialize)]
 pub(super) struct Fork {
     pub(super) kind: String,
+    #[serde(default)]
     pub(super) shares_mm: bool,
+    #[serde(default = "known_nothing")]
     pub(super) before_exec: Option<Copies>,
     pub(super) by_parent: Option<Copies>,
     pub(super) wasted: Option<Copies>,
@@ -150,6 +156,7 @@ pub(super) struct Fork {
 #[derive(Debug, Deserialize)]
 pub(super) struct Exec {
     pub(super) seq: u64,
+    #[serde(default = "known_nothing")]
     pub(super) failures: Option<u64>,
     pub(super) tries: Option<u64>,
     pub(super) wasted: Option<Copies>,
