@@ -125,6 +125,56 @@ fn the_field_reference_names_each_field_of_the_schema_and_no_other() {
     );
 }
 
+/// Adds the paths of all fields that an object of `schema` may lack, those of objects too.
+fn collect_optional(root: &Value, schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = root.pointer(name.trim_start_matches('#')).expect("the definition is there");
+        return collect_optional(root, target, path, paths);
+    }
+    if let Some(alternatives) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
+        return alternatives.iter().for_each(|schema| collect_optional(root, schema, path, paths));
+    }
+    if schema["items"].is_object() {
+        return collect_optional(root, &schema["items"], &format!("{path}[]"), paths);
+    }
+    let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if !required.iter().any(|required| required == name) {
+            paths.insert(below.clone());
+        }
+        collect_optional(root, property, &below, paths);
+    }
+}
+
+#[test]
+fn the_field_reference_says_which_fields_a_line_may_lack() {
+    let schema = schema::json();
+    let mut optional = BTreeSet::new();
+    collect_optional(&schema, &schema, "", &mut optional);
+    let (mut wrong, mut silent) = (Vec::new(), Vec::new());
+    for row in schema::docs("records.md").lines().filter_map(|line| line.strip_prefix("| `")) {
+        let Some((path, cells)) = row.split_once('`') else { continue };
+        let last = cells.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        for path in expand(path) {
+            // A field, or an object that it is in.
+            let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+            let may_lack = ends.into_iter().any(|end| optional.contains(path[..end].trim_end_matches("[]")));
+            if last.contains("*0*") && !optional.contains(&path)
+                || last.contains("*absent* when") && !may_lack
+            {
+                wrong.push(path);
+            } else if optional.contains(&path)
+                && !["*0*", "*absent*", "as `", "likewise"].iter().any(|says| last.contains(says))
+            {
+                silent.push(path);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "absent says docs/records.md, required docs/schema.json: {wrong:#?}");
+    assert!(silent.is_empty(), "required says docs/records.md, not so docs/schema.json: {silent:#?}");
+}
+
 /// All objects are closed: a line with a field that nobody described is not valid.
 #[test]
 fn no_object_of_the_schema_is_open() {
