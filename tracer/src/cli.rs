@@ -87,6 +87,10 @@ pub struct Run {
     #[arg(long)]
     pub events: bool,
 
+    /// Of each process only who it was, how long it ran, how it ended and what was copied: a fifth of the bytes
+    #[arg(long)]
+    pub compact: bool,
+
     /// Which kernel hooks to use: `full` adds failed calls and exact reaps, at a cost for every
     /// system call of the machine [default: base; full with CMD]
     #[arg(long, value_name = "SET")]
@@ -160,6 +164,10 @@ pub struct Replay {
     /// An existing file is kept as FILE.old
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Of each process only who it was, how long it ran, how it ended and what was copied: a fifth of the bytes
+    #[arg(long)]
+    pub compact: bool,
 }
 
 /// `tracer verify`.

@@ -60,6 +60,8 @@ pub struct Run {
     pub record: Option<PathBuf>,
     /// Write each step as well.
     pub events: bool,
+    /// Write timelines in few bytes.
+    pub compact: bool,
     /// The full set of hooks.
     pub full_hooks: bool,
     /// How closely copy-on-write faults are counted.
@@ -101,6 +103,8 @@ pub struct Replay {
     pub recording: PathBuf,
     /// Where the lines go.
     pub output: Output,
+    /// Write timelines in few bytes.
+    pub compact: bool,
 }
 
 impl Run {
@@ -136,6 +140,7 @@ impl Run {
             output,
             record: typed.record,
             events: typed.events,
+            compact: typed.compact,
             full_hooks,
             cow: typed.cow.map_or(Level::Full, Into::into),
             ledger: typed.ledger.map_or(LedgerMode::Off, Into::into),
@@ -181,7 +186,7 @@ impl Replay {
                 "give another name",
             ));
         }
-        Ok(Self { recording: typed.recording, output })
+        Ok(Self { recording: typed.recording, output, compact: typed.compact })
     }
 }
 
@@ -375,7 +380,7 @@ mod tests {
         for conflict in conflicts {
             assert_eq!(conflict.unwrap_err().code, crate::error::Code::Usage);
         }
-        let same = cli::Replay { recording: "x".into(), output: Some("x".into()) };
+        let same = cli::Replay { recording: "x".into(), output: Some("x".into()), compact: false };
         assert!(Replay::new(same).is_err());
     }
 

@@ -89,7 +89,7 @@ pub struct Pipeline<S> {
 impl<S: Sink> Pipeline<S> {
     /// Begins with the line `hello`; raw events go to `recording` as well.
     pub fn new(head: Head, sink: S, filter: Filter, recording: Option<fs::File>) -> Self {
-        let mut lines = JsonLines::new(sink, head.hello.hostname.clone(), filter);
+        let mut lines = JsonLines::new(sink, head.hello.hostname.clone(), head.hello.compact, filter);
         lines.record(&Record::Hello(&head.hello));
         let (recorder, record_error) =
             match recording.map(|file| Recorder::new(BufWriter::new(file), &head)).transpose() {
@@ -256,6 +256,7 @@ pub fn replay(options: &config::Replay) -> Result<u8, Error> {
     // All that was recorded is shown.
     let mut head = reader.head().clone();
     head.hello.filter = FilterInfo::default();
+    head.hello.compact = options.compact;
     let mut pipeline = Pipeline::new(head, sink, Filter::default(), None);
     let mut kernel = KernelCounts::default();
     let result = loop {

@@ -18,13 +18,14 @@ mod walks;
 
 use std::{fs, path::PathBuf};
 
-use common::{Story, comm, config, follow};
+use common::{Story, comm, config, follow, follow_as, full, schema::Schema};
 use tracer::{
     decode::LossStage,
     filter::Filter,
     level::Level,
     lifecycle::Config,
     record::{Account, Bye, Calibration, Hello, KindCounts, Lost, Reason, Record, Time},
+    verify,
 };
 use tracer_common::event::{KINDS, Kind};
 
@@ -34,7 +35,13 @@ fn check(name: &str, story: Story) {
 }
 
 fn check_filtered(name: &str, story: Story, filter: &Filter) {
-    compare(name, &follow(&story.recording(), filter));
+    let recording = story.recording();
+    compare(name, &follow(&recording, filter));
+    // In few bytes it is the same story.
+    let compact = follow_as(true, &recording, filter);
+    Schema::published().check(&compact);
+    let reasons = verify::read(compact.as_bytes()).unwrap().reasons;
+    assert!(reasons.is_empty(), "{name}, compact: {reasons:#?}");
 }
 
 fn compare(name: &str, lines: &str) {
@@ -86,6 +93,18 @@ fn control_lines() {
         write(Record::Bye(&Bye { account: account(written), reason }));
     }
     compare("control", &String::from_utf8(lines).unwrap());
+}
+
+#[test]
+fn compact() {
+    let mut s = Story::new(full());
+    s.at(1000).snapshot(100, 1, "/bin/sh", "sh ");
+    s.at(2000).fork(100, 200).copies(200, 3).copies(100, 2).exec(200, "/bin/true", "true").copies(200, 7);
+    s.at(2004).exit(200, 3).wait(100, 200).tick();
+    s.at(3000).fork(100, 201).kill(201, 9).wait(100, 201).tick();
+    s.at(3002).fork(100, 202).lost(LossStage::Ring, Some(Kind::Exec), 1).at(3003).exit(202, 0);
+    s.at(5000).tick().at(6000).wait(100, 202).tick();
+    compare("compact", &follow_as(true, &s.recording(), &Filter::default()));
 }
 
 #[test]

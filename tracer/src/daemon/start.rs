@@ -98,6 +98,7 @@ pub(super) fn head(config: &config::Run, capabilities: &Capabilities) -> Result<
             uids: config.uids.clone(),
             cgroups: config.cgroups.clone(),
         },
+        compact: config.compact,
         command: match &config.target {
             Target::Command(words) => {
                 Some(words.iter().map(|word| word.to_string_lossy().into_owned()).collect())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use tracer_common::event::{KINDS, Kind};
 
-use super::{Limit, Line, Namespaces, OtherNamespaces, ProcessId, Time};
+use super::{Limit, Line, Namespaces, OtherNamespaces, ProcessId, Time, is_nothing};
 use crate::{
     decode::LossStage,
     level::Level,
@@ -50,6 +50,9 @@ pub struct Hello {
     pub unavailable: BTreeMap<String, String>,
     /// What is written.
     pub filter: FilterInfo,
+    /// Timelines are compact.
+    #[serde(default)]
+    pub compact: bool,
     /// The command that is traced; `None` when it is the whole machine.
     pub command: Option<Vec<String>>,
 }
@@ -102,6 +105,8 @@ impl Hello {
             calibration: Option<Calibration>,
             unavailable: BTreeMap<&'a str, &'a str>,
             filter: &'a FilterInfo,
+            #[serde(skip_serializing_if = "is_nothing")]
+            compact: bool,
             command: Option<&'a [String]>,
             command_truncated: bool,
         }
@@ -138,6 +143,7 @@ impl Hello {
                 .map(|(field, reason)| (field.as_str(), &reason[..cut(reason)]))
                 .collect(),
             filter: &self.filter,
+            compact: self.compact,
             command,
             command_truncated: command.map(<[_]>::len) < whole.map(<[_]>::len),
         };

@@ -3,6 +3,7 @@
 //!
 //! A [`Record`] borrows from the lifecycle's table and is written at once; nothing here is kept.
 
+mod compact;
 mod control;
 mod exec;
 mod json;
@@ -235,6 +236,16 @@ impl<'a> Record<'a> {
         write(limit);
     }
 
+    /// The same, but of a process life only what [`compact`] tells, in some 300 bytes.
+    pub fn write_compact(&self, host: &str, sequence: u64, out: &mut Vec<u8>) {
+        match self {
+            Self::Timeline(r) => {
+                r.write_compact(Line { action: self.action(), host: Some(host), sequence, out });
+            }
+            _ => self.write_json(host, sequence, out),
+        }
+    }
+
     /// The greatest value of [`Limit::args`] that makes a difference.
     fn args_len(&self) -> usize {
         match self {
@@ -256,7 +267,7 @@ impl<'a> Record<'a> {
     }
 
     fn write_limited(&self, host: &str, sequence: u64, limit: Limit, out: &mut Vec<u8>) {
-        let line = Line { action: self.action(), host, sequence, out };
+        let line = Line { action: self.action(), host: Some(host), sequence, out };
         match self {
             Self::Timeline(r) => r.write(limit, line),
             Self::Cow(r) => r.write(line),
@@ -293,7 +304,8 @@ fn most(len: usize, mut fits: impl FnMut(usize) -> bool) -> usize {
 /// What all lines have in common.
 struct Line<'o> {
     action: &'static str,
-    host: &'o str,
+    /// `None` where it is not told.
+    host: Option<&'o str>,
     sequence: u64,
     out: &'o mut Vec<u8>,
 }
@@ -324,7 +336,8 @@ struct Fields<'a, P, T> {
     #[serde(rename = "@timestamp")]
     time: Time,
     event: EventField,
-    host: HostField<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostField<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<P>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -367,7 +380,7 @@ impl Line<'_> {
         let fields = Fields {
             time,
             event: EventField { action, sequence, duration },
-            host: HostField { hostname: host, os: kernel.map(|kernel| OsField { kernel }) },
+            host: host.map(|hostname| HostField { hostname, os: kernel.map(|kernel| OsField { kernel }) }),
             process,
             user,
             container,

@@ -17,6 +17,7 @@ pub struct JsonLines<S> {
     sink: S,
     filter: Filter,
     host: String,
+    compact: bool,
     buffer: Vec<u8>,
     written: u64,
     filtered: u64,
@@ -25,12 +26,13 @@ pub struct JsonLines<S> {
 }
 
 impl<S: Sink> JsonLines<S> {
-    /// Lines of this host into `sink`.
-    pub fn new(sink: S, host: String, filter: Filter) -> Self {
+    /// Lines of this host into `sink`; `compact` ones of whole lives.
+    pub fn new(sink: S, host: String, compact: bool, filter: Filter) -> Self {
         Self {
             sink,
             filter,
             host,
+            compact,
             buffer: Vec::with_capacity(BUFFER_BYTES + 8192),
             written: 0,
             filtered: 0,
@@ -50,7 +52,10 @@ impl<S: Sink> JsonLines<S> {
             return;
         }
         self.written += 1;
-        record.write_json(&self.host, self.written, &mut self.buffer);
+        match self.compact {
+            true => record.write_compact(&self.host, self.written, &mut self.buffer),
+            false => record.write_json(&self.host, self.written, &mut self.buffer),
+        }
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush();
         }
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn lines_are_numbered_without_a_hole() {
-        let mut lines = JsonLines::new(Memory::default(), "host".into(), Filter::default());
+        let mut lines = JsonLines::new(Memory::default(), "host".into(), false, Filter::default());
         for count in 1..=5000 {
             lines.record(&lost(count));
         }
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn the_first_error_is_kept_and_nothing_is_written_after_it() {
         let sink = Memory { writes_left: Some(1), ..Memory::default() };
-        let mut lines = JsonLines::new(sink, "host".into(), Filter::default());
+        let mut lines = JsonLines::new(sink, "host".into(), false, Filter::default());
         lines.record(&lost(1));
         lines.flush();
         assert!(lines.error().is_none());
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_is_noticed_without_writing() {
-        let mut lines = JsonLines::new(Memory::default(), "host".into(), Filter::default());
+        let mut lines = JsonLines::new(Memory::default(), "host".into(), false, Filter::default());
         lines.check_reader();
         assert!(lines.error().is_none());
         lines.sink.closed = true;

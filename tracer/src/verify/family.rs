@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     life::Boot,
-    line::{AccountFields, Step, Timeline},
+    line::{AccountFields, Compact, Step, Timeline},
     reasons::{At, Reasons},
     sums,
 };
@@ -32,6 +32,8 @@ pub(super) struct Family {
     pub(super) told: u64,
     /// Timelines of zombies that no line says are reaped.
     zombies: u64,
+    /// Timelines do not tell whether they are of zombies.
+    is_compact: bool,
     /// Lives that were forgotten, or had no room.
     pub(super) forgotten: u64,
 }
@@ -76,7 +78,15 @@ struct Brood {
 
 impl Family {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, lives: HashMap::new(), order: VecDeque::new(), told: 0, zombies: 0, forgotten: 0 }
+        Self {
+            most,
+            lives: HashMap::new(),
+            order: VecDeque::new(),
+            told: 0,
+            zombies: 0,
+            is_compact: false,
+            forgotten: 0,
+        }
     }
 
     /// The life of this identity, if there is room for it.
@@ -212,6 +222,30 @@ impl Family {
         }
     }
 
+    /// A whole life of which little is told: whether it was reaped and what its children did is not known.
+    pub(super) fn compact(&mut self, at: &mut At<'_>, compact: &Compact) {
+        let Compact { time, event, process, .. } = compact;
+        self.told += 1;
+        self.is_compact = true;
+        let ran_ns = event.duration.and_then(|ns| i64::try_from(ns).ok());
+        let told = Told {
+            line: at.line,
+            start: ran_ns.map_or(Time(i64::MIN), |ns| Time(time.0.saturating_sub(ns))),
+            end: event.duration.map(|_| *time),
+            is_zombie: false,
+            reaped: false,
+            children: None,
+        };
+        let Some(life) = self.life(process.entity_id) else { return };
+        if let Some(before) = &life.told {
+            let (pid, line) = (process.pid, before.line);
+            at.expect(false, format_args!("pid {pid} has a timeline already, in line {line}"));
+            return;
+        }
+        life.close(at, told, None);
+        self.order.push_back(process.entity_id);
+    }
+
     /// The end of a run whose lines are all there.
     pub(super) fn bye(&self, reasons: &mut Reasons, line: u64, bye: &AccountFields) {
         let AccountFields { filtered, lives, live, zombies, .. } = *bye;
@@ -227,8 +261,9 @@ impl Family {
         at.expect(live <= lives, format_args!("tracer.live is {live}, but tracer.lives is {lives}"));
         at.expect(told <= ended, format_args!("there are {told} timelines of {ended} lives that ended"));
         // Zombies that were there before have no timeline until they are reaped.
-        let told_zombies = if refused == 0 && self.forgotten == 0 { self.zombies } else { 0 };
-        if refused == 0 && self.forgotten == 0 && filtered == 0 {
+        let knows_zombies = refused == 0 && self.forgotten == 0 && !self.is_compact;
+        let told_zombies = if knows_zombies { self.zombies } else { 0 };
+        if knows_zombies && filtered == 0 {
             at.expect(
                 told.saturating_add(zombies) == ended.saturating_add(told_zombies),
                 format_args!(

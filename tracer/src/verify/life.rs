@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{line::Timeline, reasons::At};
+use super::{
+    line::{Compact, Timeline},
+    reasons::At,
+};
 use crate::record::{EntityId, Time};
 
 /// A clock tick of the kernel's user interface (`USER_HZ`): identities, and starts from `/proc`, are in these.
@@ -47,6 +50,20 @@ impl Boot {
             _ => {}
         }
     }
+}
+
+/// What there is to compare in a compact line.
+pub(super) fn compact(at: &mut At<'_>, life: &Compact) {
+    let Compact { time: _, event, process, tracer: story } = life;
+    at.expect(
+        story.complete == story.missing.is_empty(),
+        format_args!("tracer.complete is {}, but tracer.missing is {:?}", story.complete, story.missing),
+    );
+    let (ended, killed) = (event.duration.is_some(), story.exit.is_some());
+    at.expect(
+        process.exit_code.is_some() == (ended && !killed) && (ended || !killed),
+        format_args!("event.duration, process.exit_code and tracer.exit do not agree on how it ended"),
+    );
 }
 
 pub(super) fn timeline(at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline) {

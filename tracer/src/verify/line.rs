@@ -21,6 +21,8 @@ pub(super) struct Hello {
 pub(super) struct HelloFields {
     pub(super) boot_id: String,
     pub(super) clock_offset_ns: i64,
+    #[serde(default)]
+    pub(super) compact: bool,
 }
 
 /// `heartbeat` and `bye`.
@@ -140,6 +142,31 @@ pub(super) struct Story {
     pub(super) exit: Option<Exit>,
     pub(super) usage: Option<Usage>,
     pub(super) reap: Option<serde::de::IgnoredAny>,
+}
+
+/// `timeline` of a compact stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct Compact {
+    #[serde(rename = "@timestamp")]
+    pub(super) time: Time,
+    pub(super) event: TimelineEvent,
+    pub(super) process: CompactProcess,
+    pub(super) tracer: CompactStory,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CompactProcess {
+    pub(super) pid: u32,
+    pub(super) entity_id: EntityId,
+    pub(super) exit_code: Option<u8>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CompactStory {
+    pub(super) complete: bool,
+    #[serde(default)]
+    pub(super) missing: Vec<String>,
+    pub(super) exit: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

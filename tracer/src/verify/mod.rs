@@ -137,7 +137,7 @@ impl Verifier {
         let Some(run) = &mut self.run else { return Ok(()) };
         run.number(&mut self.reasons, number, sequence);
         run.is_over = action == "bye";
-        if let Err(mismatch) = self.schema.check(action, value) {
+        if let Err(mismatch) = self.schema.check(action, run.is_compact, value) {
             run.not_read();
             self.reasons.add(number, format_args!("not as the schema says: {mismatch}"));
         } else if let Err(error) = run.line(&mut self.reasons, number, action, value) {

@@ -7,7 +7,7 @@ use super::{
     account::Accounts,
     family::Family,
     life::{self, Boot},
-    line::{Account, Hello, Lost, Step, Timeline},
+    line::{Account, Compact, Hello, Lost, Step, Timeline},
     reasons::Reasons,
     sums,
 };
@@ -27,6 +27,8 @@ pub(super) struct Run {
     boot: Option<Boot>,
     /// Lines were filtered out, or may have been.
     is_filtered: bool,
+    /// Its timelines are compact.
+    pub(super) is_compact: bool,
     pub(super) accounts: Accounts,
     pub(super) family: Family,
 }
@@ -41,6 +43,7 @@ impl Run {
             expected: cut.unwrap_or(1),
             boot: None,
             is_filtered: false,
+            is_compact: false,
             accounts: Accounts::default(),
             family: Family::new(most_lives),
         }
@@ -91,6 +94,7 @@ impl Run {
                 at.expect(self.boot.is_some(), format_args!("tracer.boot_id is no UUID"));
                 let filter = &value["tracer"]["filter"];
                 let filters = filter.as_object().into_iter().flat_map(|filter| filter.values());
+                self.is_compact = hello.compact;
                 self.is_filtered = filters.filter_map(Value::as_array).any(|values| !values.is_empty());
             }
             "heartbeat" | "bye" => {
@@ -106,6 +110,11 @@ impl Run {
             "lost" => {
                 let lost = Lost::deserialize(value)?;
                 self.accounts.lost(lost.time, lost.tracer.lost);
+            }
+            "timeline" if self.is_compact => {
+                let life = Compact::deserialize(value)?;
+                life::compact(at, &life);
+                self.family.compact(at, &life);
             }
             "timeline" => {
                 let timeline = Timeline::deserialize(value)?;

@@ -8,10 +8,14 @@ use serde_json::Value;
 /// A name for the schema; nothing is read from there.
 const URL: &str = "schema.json";
 
+/// The definition of the lines of lives in a compact stream.
+const COMPACT: &str = "/$defs/compactTimeline";
+
 /// What the schema says, by kind of line: a line is compared with that of its kind only.
 pub(super) struct Schema {
     schemas: Schemas,
-    kinds: HashMap<String, SchemaIndex>,
+    /// By `event.action`, and whether it is a compact line.
+    kinds: HashMap<(String, bool), SchemaIndex>,
 }
 
 impl fmt::Debug for Schema {
@@ -24,7 +28,7 @@ impl Schema {
     /// From a schema whose alternatives differ in `event.action`; fails at one that is none.
     pub(super) fn new(root: Value) -> Result<Self, String> {
         let alternatives = root["oneOf"].as_array().map_or(0, Vec::len);
-        let actions: Vec<String> =
+        let actions: Vec<(String, bool)> =
             (0..alternatives).map(|index| action(&root, index)).collect::<Option<_>>().ok_or("no action")?;
         let mut compiler = Compiler::new();
         compiler.add_resource(URL, root).map_err(|error| error.to_string())?;
@@ -38,9 +42,12 @@ impl Schema {
         Ok(Self { schemas, kinds })
     }
 
-    /// Checks a line of a kind; the error says where it differs.
-    pub(super) fn check(&self, action: &str, line: &Value) -> Result<(), String> {
-        let Some(&kind) = self.kinds.get(action) else { return Err(format!("{action} is no kind of line")) };
+    /// Checks a line of a kind, in a stream that is compact or not; the error says where it differs.
+    pub(super) fn check(&self, action: &str, is_compact: bool, line: &Value) -> Result<(), String> {
+        let kind = |is_compact| self.kinds.get(&(action.to_owned(), is_compact));
+        let Some(&kind) = kind(is_compact).or_else(|| kind(false)) else {
+            return Err(format!("{action} is no kind of line"));
+        };
         self.schemas.validate(line, kind).map_err(|error| {
             let first = first_cause(&error);
             format!("{}: {}", first.instance_location, first.kind)
@@ -48,11 +55,11 @@ impl Schema {
     }
 }
 
-/// The kind of line that an alternative is for.
-fn action(root: &Value, alternative: usize) -> Option<String> {
+/// The kind of line that an alternative is for, and whether that is compact.
+fn action(root: &Value, alternative: usize) -> Option<(String, bool)> {
     let target = root["oneOf"][alternative]["$ref"].as_str()?.strip_prefix('#')?;
     let action = root.pointer(target)?.pointer("/properties/event/properties/action/const")?;
-    action.as_str().map(str::to_owned)
+    Some((action.as_str()?.to_owned(), target == COMPACT))
 }
 
 /// What the others follow from.

@@ -10,20 +10,29 @@ use tracer::{
     filter::Filter,
     lifecycle::Lifecycle,
     pipeline::KernelCounts,
-    record::{Account, Bye, Reason, Record, Time},
+    record::{Account, Bye, Hello, Reason, Record, Time},
     replay::{Head, Reader},
 };
 
 /// Follows a recording and returns its lines, as `tracer replay` would write them.
 pub(crate) fn follow(recording: &[u8], filter: &Filter) -> String {
+    follow_as(false, recording, filter)
+}
+
+/// The same, or in `compact` lines.
+pub(crate) fn follow_as(compact: bool, recording: &[u8], filter: &Filter) -> String {
     let mut reader = Reader::new(recording).unwrap();
     let Head { config, hello } = reader.head().clone();
+    let hello = Hello { compact, ..hello };
     let mut lifecycle = Lifecycle::new(config.clone());
     let (mut lines, mut written, mut filtered) = (Vec::new(), 0, 0);
     let mut write = |record: &Record<'_>| {
         if filter.admits(record) {
             written += 1;
-            record.write_json(&hello.hostname, written, &mut lines);
+            match compact {
+                true => record.write_compact(&hello.hostname, written, &mut lines),
+                false => record.write_json(&hello.hostname, written, &mut lines),
+            }
         } else {
             filtered += 1;
         }

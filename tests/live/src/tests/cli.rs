@@ -36,6 +36,7 @@ pub(super) fn all() -> Vec<Trial> {
         trial("cli::not_root", not_root),
         trial("cli::no_btf", no_btf),
         trial("cli::recording_replays", recording_replays),
+        trial("cli::compact_lines", compact_lines),
     ]
 }
 
@@ -262,6 +263,43 @@ fn no_btf() -> Outcome {
 }
 
 /// What was recorded gives the same timelines again.
+/// A compact line says what the whole line of the same life says, and each stream is proven.
+fn compact_lines() -> Outcome {
+    let plan = Plan::workload("fork")?.arg("5");
+    let recording = plan.dir.file("recording");
+    let run = plan.option("--compact").option("--record").option(&recording).run()?;
+    let mut check = Check::new(&run);
+    let output = tracer(["replay".into(), recording.into_os_string()])?.stderr(Stdio::inherit()).output()?;
+    let whole = Stream::parse(&output.stdout);
+    check.same("timelines", run.stream.timelines().len(), 6);
+    check.same("timelines of the replay", whole.timelines().len(), 6);
+    for line in run.stream.timelines() {
+        let id = at(line, "/process/entity_id");
+        let same = whole.timelines().into_iter().find(|other| at(other, "/process/entity_id") == id);
+        let Some(same) = same else {
+            check.fail(format_args!("no whole line of {id}"));
+            continue;
+        };
+        for field in [
+            "/@timestamp",
+            "/event/duration",
+            "/process/pid",
+            "/process/name",
+            "/process/exit_code",
+            "/process/parent",
+            "/tracer/complete",
+            "/tracer/fork/kind",
+            "/tracer/cow/copies",
+            "/tracer/cow/reuses",
+            "/tracer/cow/bytes",
+        ] {
+            check.field(line, field, at(same, field).clone());
+        }
+        check.that(at(line, "/process/args").is_null(), "a compact line has arguments");
+    }
+    check.done()
+}
+
 fn recording_replays() -> Outcome {
     let plan = Plan::workload("fork")?.arg("5");
     let recording = plan.dir.file("recording");
