@@ -5,9 +5,11 @@
 
 mod compact;
 mod control;
+mod cow;
 mod exec;
 mod json;
 mod ledger;
+mod missing;
 mod names;
 mod place;
 mod start;
@@ -23,11 +25,13 @@ pub use control::{
     Account, Bye, Calibration, FilterInfo, Hello, Hook, KindCounts, Lost, MAX_ZOMBIE_PARENTS, OldestZombie,
     Reason, SCHEMA, Skipped, Zombies, ZombiesOf,
 };
+pub use cow::{CowBy, CowByPage, CowByRegion, CowCounts, Faults};
 pub use exec::{EnvSize, Format, Interpreters, MAX_INTERPRETERS};
 pub use ledger::{
     Against, All, AllFds, AllSignals, Change, Changed, Fds, How, Ids, Ledger, LedgerField, Limits, Memory,
     SignalChanges, SignalSet, Umask,
 };
+pub use missing::Missing;
 pub use names::{ExitVia, ForkKind, Origin, ReleasedBy, Signal};
 pub use place::{Container, File, Leader, Namespaces, OtherNamespaces, Terminal};
 pub use start::{MemoryBytes, Start};
@@ -38,8 +42,7 @@ pub use steps::{
 pub use text::{Args, Base64, Decimal, EntityId, Text, Time, boot_hash};
 pub use thread::{Thread, ThreadFacts};
 pub use timeline::{
-    ByParent, Children, CowBy, CowByPage, CowByRegion, CowCounts, Exec, Exit, Faults, Fork, Group, Missing,
-    Process, Program, Reap, Story, Timeline, Usage, User,
+    ByParent, Children, Exec, Exit, Fork, Group, Process, Program, Reap, Story, Timeline, Usage, User,
 };
 
 /// Most bytes of a line, its end included: rsyslog breaks lines at 8 KiB.

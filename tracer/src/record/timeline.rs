@@ -1,13 +1,12 @@
 //! A whole process life in one line.
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
-use tracer_common::event::{KINDS, Kind};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Args, Base64, Common, Container, Copies, Decimal, EntityId, EnvSize, ExitVia, File, ForkKind, Format,
-    Interpreters, Leader, Ledger, LedgerField, Limit, Line, MemoryBytes, Origin, OtherNamespaces, ProcessId,
-    ReleasedBy, Signal, Start, Subject, Terminal, Text, Time, is_known_nothing, is_none_or_nothing,
-    is_nothing,
+    Args, Base64, Common, Container, Copies, CowCounts, Decimal, EntityId, EnvSize, ExitVia, Faults, File,
+    ForkKind, Format, Interpreters, Leader, Ledger, LedgerField, Limit, Line, MemoryBytes, Missing, Origin,
+    OtherNamespaces, ProcessId, ReleasedBy, Signal, Start, Subject, Terminal, Text, Time, is_known_nothing,
+    is_none_or_nothing, is_nothing,
 };
 
 /// The life of a process.
@@ -215,40 +214,6 @@ impl Exec<'_> {
     }
 }
 
-impl Default for CowBy {
-    /// Nothing, and that is known.
-    fn default() -> Self {
-        let none = Some(0);
-        Self { user: 0, kernel: none, gup: none, remote_candidates: none, eager: none }
-    }
-}
-
-impl Default for CowByPage {
-    /// Nothing, and that is known.
-    fn default() -> Self {
-        Self { anon: 0, ksm: 0, file: 0, file_first: Some(0), swap: Some(0), huge: 0 }
-    }
-}
-
-impl Default for CowCounts {
-    /// Nothing, and that is known.
-    fn default() -> Self {
-        let none = Some(0);
-        Self {
-            copies: 0,
-            bytes: 0,
-            reuses: none,
-            huge_reuses: none,
-            zero_upgrades: none,
-            huge_zero_upgrades: none,
-            by: CowBy::default(),
-            by_page: Some(CowByPage::default()),
-            by_region: Some(CowByRegion::default()),
-            after_exec: Some(Copies::default()),
-        }
-    }
-}
-
 impl Default for Children {
     /// None, and that is known.
     fn default() -> Self {
@@ -262,111 +227,6 @@ impl Default for Children {
             paid: Some(Copies::default()),
         }
     }
-}
-
-/// Pages copied because they were shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
-pub struct CowCounts {
-    pub copies: u64,
-    pub bytes: u64,
-    pub reuses: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub huge_reuses: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub zero_upgrades: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub huge_zero_upgrades: Option<u64>,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub by: CowBy,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub by_page: Option<CowByPage>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub by_region: Option<CowByRegion>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub after_exec: Option<Copies>,
-}
-
-/// Copies by what caused them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
-pub struct CowBy {
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub user: u64,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub kernel: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub gup: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub remote_candidates: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub eager: Option<u64>,
-}
-
-/// Copies by faults, by the page that was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
-pub struct CowByPage {
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub anon: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub ksm: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub file: u64,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub file_first: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub swap: Option<u64>,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub huge: u64,
-}
-
-/// Copies by faults, by where in memory they were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
-pub struct CowByRegion {
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub heap: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub stack: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub data: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub file: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub anon: u64,
-}
-
-/// Page faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "docs/records.md explains each field, checked by a test")]
-pub struct Faults {
-    pub minor: u64,
-    pub major: u64,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub demand_zero: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub file: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub write_notify: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub segv: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub spurious: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub uffd: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub failed: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub lost_races: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub splits: Option<u64>,
-    #[serde(skip_serializing_if = "is_known_nothing")]
-    pub unsure: Option<u64>,
 }
 
 /// What it started.
@@ -425,86 +285,6 @@ pub struct Reap {
     pub auto: Option<bool>,
     #[serde(skip_serializing_if = "is_nothing")]
     pub exact: bool,
-}
-
-/// What is not known of a life: a set of reasons.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Missing(u32);
-
-impl Missing {
-    /// Its birth was not seen.
-    pub const BIRTH: Self = Self(1 << 0);
-    /// Its end was not seen.
-    pub const EXIT: Self = Self(1 << 1);
-    /// It had no counters, or not always.
-    pub const COUNTERS: Self = Self(1 << 2);
-    /// Arguments that could not be read.
-    pub const ARGS: Self = Self(1 << 3);
-    /// Faults were lost while it lived.
-    pub const LOST_FAULTS: Self = Self(1 << 4);
-    /// Records of a kind that is not known were lost while it lived.
-    pub const LOST_RECORDS: Self = Self(1 << 5);
-
-    /// The program that it ran is not known: it inherited it from a process that was not known then.
-    pub const PROGRAM: Self = Self(1 << (6 + KINDS));
-
-    const NAMES: [(Self, &'static str); 18] = [
-        (Self::BIRTH, "birth"),
-        (Self::EXIT, "exit"),
-        (Self::COUNTERS, "counters"),
-        (Self::ARGS, "args"),
-        (Self::PROGRAM, "program"),
-        (Self::LOST_FAULTS, "lost:faults"),
-        (Self::LOST_RECORDS, "lost:records"),
-        (Self::lost(Kind::Fork), "lost:fork"),
-        (Self::lost(Kind::Exec), "lost:exec"),
-        (Self::lost(Kind::Exit), "lost:exit"),
-        (Self::lost(Kind::Free), "lost:free"),
-        (Self::lost(Kind::Wait), "lost:wait"),
-        (Self::lost(Kind::ExecFailed), "lost:exec_failed"),
-        (Self::lost(Kind::ForkFailed), "lost:fork_failed"),
-        (Self::lost(Kind::Cgroup), "lost:cgroup"),
-        (Self::lost(Kind::Ledger), "lost:ledger"),
-        (Self::lost(Kind::Thread), "lost:thread"),
-        (Self::lost(Kind::Cwd), "lost:cwd"),
-    ];
-
-    /// Records of `kind` were lost while it lived.
-    pub const fn lost(kind: Kind) -> Self {
-        Self(1 << (6 + kind as u32))
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Without these.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Nothing is missing.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The reasons by name.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().filter(move |(reason, _)| self.0 & reason.0 != 0).map(|(_, name)| name)
-    }
-}
-
-impl Serialize for Missing {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(None)?;
-        for name in self.names() {
-            seq.serialize_element(name)?;
-        }
-        seq.end()
-    }
 }
 
 impl Timeline<'_> {
