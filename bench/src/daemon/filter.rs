@@ -29,7 +29,7 @@ pub(super) fn run(session: &Session) -> Result<Finding> {
         .to_owned();
     let subjects: Vec<Subject> =
         TOOLS.into_iter().filter_map(|tool| session.probe(tool).transpose()).collect::<Result<_>>()?;
-    let rounds = session.effort.rounds.min(8);
+    let rounds = session.effort.rounds.min(6);
     let short = session.with_effort(Effort { rounds, ..session.effort });
     for name in ["fork-exit", "fork-exec"] {
         for c in short.compare(workload::find(name)?, &subjects)? {

@@ -15,14 +15,16 @@ use crate::{session::Session, workload::IDLE};
 const PER_SECOND: u32 = 1_000;
 
 pub(super) fn run(session: &Session) -> Result<Finding> {
-    let lives = PER_SECOND * if session.is_quick() { 1 } else { 10 };
+    let span = Duration::from_secs(if session.is_quick() { 1 } else { 10 });
     let running = session.start(&DEFAULT)?;
     let start = Instant::now();
     let mut command = Command::new(env::current_exe()?);
     command.arg(IDLE).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    for number in 0..lives {
+    let mut lives = 0;
+    while start.elapsed() < span {
         ensure!(command.status()?.success(), "a process of the storm failed");
-        let due = Duration::from_secs(1) / PER_SECOND * (number + 1);
+        lives += 1;
+        let due = Duration::from_secs(1) / PER_SECOND * lives;
         thread::sleep(due.saturating_sub(start.elapsed()));
     }
     let seconds = start.elapsed().as_secs_f64();
