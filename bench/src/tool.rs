@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use crate::{output, peer};
 
-/// How long a tool may take to start or to end.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a tool may take to start or to end, also beside many processes.
+const LIMIT: Duration = Duration::from_secs(90);
 /// Stands for a file of the session, in the arguments of a tool.
 pub(crate) const RECORDING: &str = "RECORDING";
 /// The tracer's exit status when it does not know an option.

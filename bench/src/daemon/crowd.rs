@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Process ids that are left to the rest of the machine.
 const SPARE: u64 = 2_000;
 /// Memory that one of them takes at most: page tables, stacks and what the kernel knows of it.
-const EACH_KIB: u64 = 400;
+const EACH_KIB: u64 = 200;
 
 /// Sleeping processes; they end with it.
 pub(super) struct Crowd {

@@ -41,12 +41,8 @@ pub(super) fn run(session: &Session) -> Result<Finding> {
     let idle = live(session)?;
     finding.figures.insert("idle_mib", mib(idle.own()));
     finding.rows.push(idle.row("the machine's own"));
-    match Crowd::start(crowd) {
-        Ok(crowded) => {
-            let resident = live(session)?;
-            drop(crowded);
-            finding.rows.push(resident.row(&format!("{crowd} more")));
-        }
+    match Crowd::start(crowd).and_then(|_crowd| live(session)) {
+        Ok(resident) => finding.rows.push(resident.row(&format!("{crowd} more"))),
         Err(error) => finding.rows.push(vec![crowd.to_string(), format!("left out: {error:#}")]),
     }
 
