@@ -184,7 +184,9 @@ impl Session {
     fn hook_costs(&self, workload: &Workload, operations: u64, subject: &Subject) -> Result<Vec<HookCost>> {
         let Kind::Tracer { .. } = subject.tool.kind else { return Ok(Vec::new()) };
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-        for _ in 0..if self.is_quick() { 1 } else { TIMED_SLICES } {
+        // The long workloads are for the whole, not for single programs.
+        let times = if self.is_quick() || !workload.one_cpu { 1 } else { TIMED_SLICES };
+        for _ in 0..times {
             let empty = self.attach_empty(&subject.hooks)?;
             let stats = bpf::enable_stats()?;
             self.slice(workload, operations)?;

@@ -55,12 +55,12 @@ const fn level(
     Tool { name, kind: Kind::Tracer { cow_level }, args, only }
 }
 
-const LITE_RUNS: [&str; 6] = ["cow-child", "cow-parent", "reuse", "first-touch", "make", "redis"];
+const LITE_RUNS: [&str; 5] = ["cow-child", "cow-parent", "reuse", "first-touch", "redis"];
 const FAULT_RUNS: [&str; 6] = ["cow-child", "cow-parent", "reuse", "first-touch", "zero-read", "redis"];
 
 /// The tracer's levels, each with the workloads that can tell it from the others. One that the program does not know is left out.
 pub(crate) const LEVELS: [Tool; 5] = [
-    level("off", "off", &["--cow", "off"], &["fork-exit", "spawn-exec", "fork-exec", "syscall", "make"]),
+    level("off", "off", &["--cow", "off"], &["fork-exit", "spawn-exec", "fork-exec", "syscall"]),
     level("lite", "lite", &["--cow", "lite"], &LITE_RUNS),
     level("fault", "fault", &["--cow", "fault"], &FAULT_RUNS),
     level("full", "full", &[], &[]),
@@ -68,7 +68,7 @@ pub(crate) const LEVELS: [Tool; 5] = [
 ];
 
 /// What other tools are compared by.
-const PEERS_RUN: [&str; 6] = ["fork-exit", "spawn-exec", "fork-exec", "cow-child", "cow-parent", "make"];
+const PEERS_RUN: [&str; 5] = ["fork-exit", "spawn-exec", "fork-exec", "cow-child", "cow-parent"];
 
 /// Where a tool is found and may write.
 #[derive(Clone, Debug)]
