@@ -20,6 +20,11 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
+    /// `None` when it did not run.
+    pub(crate) fn ns_per_run(self) -> Option<f64> {
+        (self.count > 0).then(|| self.ns as f64 / self.count as f64)
+    }
+
     pub(crate) fn since(self, before: Self) -> Self {
         Self { count: self.count - before.count, ns: self.ns - before.ns }
     }

@@ -10,9 +10,12 @@
 //! | `tool.rs`, `output.rs`, `peer.rs` | the tracer at its levels, other tools, and what they say of themselves |
 //! | `bpf.rs` | empty programs and run times |
 //! | `session.rs` | which slices, in which order |
-//! | `statistics.rs`, `machine.rs`, `report.rs` | the tables |
+//! | `daemon/` | what the daemon costs by itself |
+//! | `statistics.rs`, `machine.rs`, `goals.rs`, `report.rs` | the tables |
 
 mod bpf;
+mod daemon;
+mod goals;
 mod machine;
 mod output;
 mod peer;
@@ -22,12 +25,13 @@ mod statistics;
 mod tool;
 mod workload;
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{env, fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    daemon::Measurement,
     machine::Machine,
     report::Report,
     session::{Effort, Session, Subject},
@@ -49,6 +53,9 @@ enum Verb {
     /// Do a workload once and print what it cost; a session starts these
     #[command(hide = true)]
     Slice { workload: String, operations: u64, folder: PathBuf },
+    /// Start processes that sleep until the input ends; a session needs them
+    #[command(hide = true)]
+    Crowd { count: u32 },
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,8 +64,9 @@ struct Options {
     #[arg(long)]
     quick: bool,
 
-    /// Only these workloads
-    #[arg(long, value_name = "WORKLOAD", value_delimiter = ',')]
+    /// Only these workloads, and measurements of the daemon: replay, events, processes, filter, rate, idle, start,
+    /// memory, lines
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 
     /// Only these levels of the tracer: off, lite, fault, full, full+calls
@@ -97,6 +105,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().verb {
         Verb::Session(options) => session(options),
+        Verb::Crowd { count } => daemon::crowd(count),
         Verb::Slice { workload, operations, folder } => slice(&workload, operations, &folder),
     };
     match result {
@@ -121,14 +130,18 @@ fn session(options: Options) -> Result<()> {
     // SAFETY: no memory is involved.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let mut left_out = Vec::new();
-    let workloads = workloads(&options.only, &mut left_out)?;
+    let start = Instant::now();
+    let (workloads, measurements) = chosen(&options.only, &mut left_out)?;
     let machine = Machine::look();
     let effort = Effort {
         rounds: options.rounds.unwrap_or(if options.quick { 2 } else { 16 }).next_multiple_of(2),
         one_in: if options.quick { 10 } else { 1 },
     };
     let session = Session::new(Place { tracer: options.tracer, folder: options.folder }, effort)?;
-    let subjects = subjects(&session, options.levels.as_deref(), &options.against, &mut left_out)?;
+    let subjects = match &*workloads {
+        [] => Vec::new(),
+        _ => subjects(&session, options.levels.as_deref(), &options.against, &mut left_out)?,
+    };
     let mut comparisons = Vec::new();
     for workload in workloads {
         eprintln!("tracer-bench: {}: {}", workload.name, workload.about);
@@ -138,8 +151,18 @@ fn session(options: Options) -> Result<()> {
             Err(error) => left_out.push(format!("{}: {error:#}", workload.name)),
         }
     }
-    ensure!(!comparisons.is_empty(), "nothing could be measured: {}", left_out.join("; "));
-    let report = Report { machine, effort, comparisons, left_out };
+    let mut findings = Vec::new();
+    for measurement in measurements {
+        eprintln!("tracer-bench: {}: {}", measurement.name, measurement.about);
+        match (measurement.run)(&session) {
+            Ok(finding) => findings.push(finding),
+            Err(error) => left_out.push(format!("{}: {error:#}", measurement.name)),
+        }
+    }
+    let is_something = !comparisons.is_empty() || !findings.is_empty();
+    ensure!(is_something, "nothing could be measured: {}", left_out.join("; "));
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    let report = Report { machine, effort, minutes, comparisons, findings, left_out };
     fs::write(&options.json, serde_json::to_vec(&report)?)
         .with_context(|| options.json.display().to_string())?;
     let tables = report.tables();
@@ -152,12 +175,22 @@ fn session(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The chosen workloads that can run here.
-fn workloads(only: &[String], left_out: &mut Vec<String>) -> Result<Vec<&'static Workload>> {
-    let chosen: Vec<&Workload> = match only {
-        [] => workload::ALL.iter().collect(),
-        names => names.iter().map(|name| workload::find(name)).collect::<Result<_>>()?,
-    };
+/// The chosen workloads that can run here, and the chosen measurements of the daemon.
+fn chosen(
+    only: &[String],
+    left_out: &mut Vec<String>,
+) -> Result<(Vec<&'static Workload>, Vec<&'static Measurement>)> {
+    let (mut workloads, mut measurements) = (Vec::new(), Vec::new());
+    if only.is_empty() {
+        workloads.extend(&workload::ALL);
+        measurements.extend(&daemon::ALL);
+    }
+    for name in only {
+        match daemon::find(name) {
+            Some(measurement) => measurements.push(measurement),
+            None => workloads.push(workload::find(name)?),
+        }
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = |program: &&str| env::split_paths(&path).any(|folder| folder.join(program).exists());
     let runs_here = |workload: &&Workload| {
@@ -165,7 +198,7 @@ fn workloads(only: &[String], left_out: &mut Vec<String>) -> Result<Vec<&'static
         left_out.extend(missing.map(|program| format!("{}: {program} is not installed", workload.name)));
         missing.is_none()
     };
-    Ok(chosen.into_iter().filter(runs_here).collect())
+    Ok((workloads.into_iter().filter(runs_here).collect(), measurements))
 }
 
 /// The chosen levels and tools that work here.

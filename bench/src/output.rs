@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::tool::Outcome;
+use crate::tool::{Lengths, Outcome};
 
 /// The first line.
 #[derive(Debug, PartialEq)]
@@ -64,9 +64,15 @@ pub(crate) fn read(output: &Path, outcome: &mut Outcome) -> Result<()> {
     outcome.events =
         Some(bye.pointer("/tracer/received").and_then(Value::as_u64).context("no count in bye")?);
     outcome.lost = Some(lost);
-    timelines.sort_unstable();
-    outcome.timeline_bytes = timelines.get(timelines.len() / 2).copied();
+    outcome.timelines = timelines.len() as u64;
+    outcome.timeline_bytes = lengths(timelines);
     Ok(())
+}
+
+fn lengths(mut bytes: Vec<u64>) -> Option<Lengths> {
+    bytes.sort_unstable();
+    let at = |percent| bytes.get(bytes.len() * percent / 100).copied();
+    Some(Lengths { median: at(50)?, high: at(90)? })
 }
 
 /// The number in a `lost` line.
@@ -77,6 +83,13 @@ fn lost_events(line: &Value) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_those_of_the_middle_and_of_a_tenth() {
+        assert_eq!(lengths((1..=100).rev().collect()), Some(Lengths { median: 51, high: 91 }));
+        assert_eq!(lengths(vec![7]), Some(Lengths { median: 7, high: 7 }));
+        assert_eq!(lengths(Vec::new()), None);
+    }
 
     #[test]
     fn only_hooks_that_are_on_count() {

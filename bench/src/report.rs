@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use crate::{
+    daemon::Finding,
+    goals::{self, Goal},
     machine::Machine,
     session::{Comparison, Effort, HookCost, Round},
     statistics::Spread,
@@ -16,7 +18,10 @@ use crate::{
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) effort: Effort,
+    /// How long the session took.
+    pub(crate) minutes: f64,
     pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) findings: Vec<Finding>,
     /// What could not be measured here, and why.
     pub(crate) left_out: Vec<String>,
 }
@@ -28,7 +33,7 @@ const MANY: u64 = 1_000;
 
 impl Comparison {
     /// A value of each round, where there is one.
-    fn spread(&self, value: impl Fn(&Round) -> Option<f64>) -> Option<Spread> {
+    pub(crate) fn spread(&self, value: impl Fn(&Round) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.rounds.iter().filter_map(value))
     }
 
@@ -52,15 +57,31 @@ impl Report {
         writeln!(
             text,
             "Measured {date} on Linux {kernel}, {cpu}, {cores} cores, {memory_mib} MiB, virtualization {virtualization}, \
-             load {load} before; {rounds} rounds, 1/{one_in} of the operations.\n"
+             load {load} before; {rounds} rounds, 1/{one_in} of the operations, {:.0} minutes.\n",
+            self.minutes
         )?;
-        self.write_workloads(text)?;
-        self.write_programs(text)?;
-        self.write_tools(text)?;
+        self.write_goals(text)?;
+        if !self.comparisons.is_empty() {
+            self.write_workloads(text)?;
+            self.write_programs(text)?;
+            self.write_tools(text)?;
+        }
+        for finding in &self.findings {
+            write_finding(text, finding)?;
+        }
         for reason in &self.left_out {
             writeln!(text, "Left out: {reason}")?;
         }
         Ok(())
+    }
+
+    fn write_goals(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "### Goals")?;
+        writeln!(text, "| goal | measured | |\n|-|-|-|")?;
+        for Goal { what, measured, verdict } in goals::all(&self.comparisons, &self.findings) {
+            writeln!(text, "| {what} | {measured} | {verdict} |")?;
+        }
+        writeln!(text)
     }
 
     fn write_workloads(&self, text: &mut String) -> std::fmt::Result {
@@ -145,7 +166,8 @@ impl Report {
             if each.is_none() && lost == Some(0) {
                 continue;
             }
-            let timeline = Spread::of(c.outcomes.iter().filter_map(|o| Some(o.timeline_bytes? as f64)));
+            let timeline =
+                Spread::of(c.outcomes.iter().filter_map(|o| Some(o.timeline_bytes?.median as f64)));
             let rss = c.outcomes.iter().map(|o| o.peak_rss_bytes).max().unwrap_or(0) as f64;
             writeln!(
                 text,
@@ -164,6 +186,21 @@ impl Report {
         }
         writeln!(text)
     }
+}
+
+fn write_finding(text: &mut String, finding: &Finding) -> std::fmt::Result {
+    let Finding { name: _, title, note, columns, rows, figures: _ } = finding;
+    writeln!(text, "### {title}")?;
+    if !note.is_empty() {
+        writeln!(text, "{note}\n")?;
+    }
+    writeln!(text, "| {} |\n|{}", columns.join(" | "), "-|".repeat(columns.len()))?;
+    for row in rows {
+        // A reason in place of a measurement leaves the rest of its row empty.
+        let cells = row.iter().map(String::as_str).chain(std::iter::repeat("")).take(columns.len());
+        writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "))?;
+    }
+    writeln!(text)
 }
 
 /// A hook under a workload.
@@ -194,7 +231,7 @@ fn nanoseconds(spread: Option<Spread>) -> String {
 }
 
 /// A ratio as a difference.
-fn percent(ratio: Option<Spread>) -> String {
+pub(crate) fn percent(ratio: Option<Spread>) -> String {
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     ratio.map_or_else(String::new, |s| {
         format!("{:+.1} % ({:+.1} to {:+.1})", percent(s.median), percent(s.low), percent(s.high))
@@ -243,7 +280,14 @@ mod tests {
             date: String::new(),
         };
         let effort = Effort { rounds: 3, one_in: 1 };
-        let report = Report { machine, effort, comparisons: vec![comparison], left_out: Vec::new() };
+        let report = Report {
+            machine,
+            effort,
+            minutes: 1.0,
+            comparisons: vec![comparison],
+            findings: Vec::new(),
+            left_out: Vec::new(),
+        };
         let row = "| w | 200 ns/op | full | +10 ns (+10 to +10) | +30 ns (+30 to +30) | +20 ns (+20 to +20) | +15.0 %";
         assert!(report.tables().contains(row), "{}", report.tables());
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     bpf::{self, Empty, Program, Runs},
     output::{self, Hello},
+    statistics::Spread,
     tool::{Kind, Outcome, Place, Running, Tool},
     workload::{Cost, Workload},
 };
@@ -59,6 +60,17 @@ pub(crate) struct HookCost {
     pub(crate) empty_ns_per_run: Option<f64>,
 }
 
+/// Slices in which the time of programs is taken.
+const TIMED_SLICES: u32 = 3;
+
+/// What a hook has shown in each of these.
+#[derive(Default)]
+struct Seen {
+    runs: Vec<f64>,
+    own: Vec<f64>,
+    empty: Vec<f64>,
+}
+
 /// A tool that works here.
 pub(crate) struct Subject {
     pub(crate) tool: Tool,
@@ -79,6 +91,17 @@ impl Session {
         fs::create_dir_all(&place.folder).with_context(|| place.folder.display().to_string())?;
         let btf = Btf::from_sys_fs().context("the kernel's types")?;
         Ok(Self { place, effort, btf, this: env::current_exe()? })
+    }
+
+    /// Whether it is only to be seen that all works.
+    pub(crate) const fn is_quick(&self) -> bool {
+        self.effort.one_in > 1
+    }
+
+    /// The same with another effort.
+    pub(crate) fn with_effort(&self, effort: Effort) -> Self {
+        let Self { place, effort: _, btf, this } = self;
+        Self { place: place.clone(), effort, btf: btf.clone(), this: this.clone() }
     }
 
     /// Starts a tool once, to see whether it works here; `None` when this tracer does not know the level.
@@ -156,50 +179,64 @@ impl Session {
         Ok(([there, back], outcome))
     }
 
-    /// One more slice of each kind, in which the kernel takes the time of each program. This costs time
+    /// More slices of each kind, in which the kernel takes the time of each program. This costs time
     /// itself, so these slices are not compared.
     fn hook_costs(&self, workload: &Workload, operations: u64, subject: &Subject) -> Result<Vec<HookCost>> {
         let Kind::Tracer { .. } = subject.tool.kind else { return Ok(Vec::new()) };
-        let empty = self.attach_empty(&subject.hooks)?;
-        let stats = bpf::enable_stats()?;
-        self.slice(workload, operations)?;
-        let mut floor = BTreeMap::new();
-        for (hook, program) in subject.hooks.iter().zip(&empty) {
-            floor.insert(hook.as_str(), program.runs()?);
+        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        // The long workloads are for the whole, not for single programs.
+        let times = if self.is_quick() || !workload.one_cpu { 1 } else { TIMED_SLICES };
+        for _ in 0..times {
+            let empty = self.attach_empty(&subject.hooks)?;
+            let stats = bpf::enable_stats()?;
+            self.slice(workload, operations)?;
+            for (hook, program) in subject.hooks.iter().zip(&empty) {
+                let floor = &mut seen.entry(hook.clone()).or_default().empty;
+                floor.extend(program.runs()?.ns_per_run());
+            }
+            drop((stats, empty));
+
+            let running = self.start(&subject.tool)?;
+            let programs = self.programs(&running, &subject.hooks)?;
+            let stats = bpf::enable_stats()?;
+            let before = runs(&programs)?;
+            self.slice(workload, operations)?;
+            let after = runs(&programs)?;
+            drop(stats);
+            running.stop()?;
+            for ((hook, _), (before, after)) in programs.iter().zip(before.iter().zip(&after)) {
+                let spent = after.since(*before);
+                let seen = seen.entry(hook.clone()).or_default();
+                seen.runs.push(spent.count as f64);
+                seen.own.extend(spent.ns_per_run());
+            }
         }
-        drop((stats, empty));
-
-        let running = self.start(&subject.tool)?;
-        let programs = self.programs(&running, &subject.hooks)?;
-        let stats = bpf::enable_stats()?;
-        let before = runs(&programs)?;
-        self.slice(workload, operations)?;
-        let after = runs(&programs)?;
-        drop(stats);
-        running.stop()?;
-
-        let per_run = |runs: Runs| runs.ns as f64 / runs.count as f64;
-        let cost = |((hook, _), (before, after)): (&(String, Program), (&Runs, &Runs))| {
-            let spent = after.since(*before);
-            (spent.count > 0).then(|| HookCost {
-                hook: hook.clone(),
-                runs: spent.count,
-                ns_per_run: per_run(spent),
-                empty_ns_per_run: floor
-                    .get(hook.as_str())
-                    .filter(|runs| runs.count > 0)
-                    .map(|&runs| per_run(runs)),
-            })
+        let median = |values: Vec<f64>| Spread::of(values).map(|spread| spread.median);
+        let cost = |(hook, Seen { runs, own, empty })| {
+            let (runs, ns_per_run) = (median(runs)? as u64, median(own)?);
+            Some(HookCost { hook, runs, ns_per_run, empty_ns_per_run: median(empty) })
         };
-        Ok(programs.iter().zip(before.iter().zip(&after)).filter_map(cost).collect())
+        Ok(seen.into_iter().filter_map(cost).collect())
     }
 
-    fn start(&self, tool: &Tool) -> Result<Running> {
+    /// Starts a tool that has worked before.
+    pub(crate) fn start(&self, tool: &Tool) -> Result<Running> {
         tool.start(&self.place)?.with_context(|| format!("{}: not known any more", tool.name))
     }
 
     fn attach_empty(&self, hooks: &[String]) -> Result<Vec<Empty>> {
         hooks.iter().map(|hook| Empty::attach(&self.btf, hook)).collect()
+    }
+
+    /// The programs that a tracer holds.
+    pub(crate) fn programs_of(&self, running: &Running) -> Result<Vec<(String, Program)>> {
+        let Hello { cow_level: _, hooks } = output::hello(running.output())?;
+        self.programs(running, &hooks)
+    }
+
+    /// What programs have taken so far, together.
+    pub(crate) fn total_ns(programs: &[(String, Program)]) -> Result<u64> {
+        Ok(runs(programs)?.iter().map(|runs| runs.ns).sum())
     }
 
     /// The programs that a tracer holds, with the tracepoint of each.
@@ -225,7 +262,7 @@ impl Session {
     }
 
     /// Runs a slice in a process of its own.
-    fn slice(&self, workload: &Workload, operations: u64) -> Result<Cost> {
+    pub(crate) fn slice(&self, workload: &Workload, operations: u64) -> Result<Cost> {
         let mut command = Command::new(&self.this);
         command.args(["slice", workload.name, &operations.to_string()]).arg(&self.place.folder);
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;

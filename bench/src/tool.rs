@@ -16,8 +16,10 @@ use serde::Serialize;
 
 use crate::{output, peer};
 
-/// How long a tool may take to start or to end.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a tool may take to start or to end, also beside many processes.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Stands for a file of the session, in the arguments of a tool.
+pub(crate) const RECORDING: &str = "RECORDING";
 /// The tracer's exit status when it does not know an option.
 const USAGE: i32 = 2;
 
@@ -41,6 +43,9 @@ pub(crate) struct Tool {
     only: &'static [&'static str],
 }
 
+/// What the tracer ends with when the command that it runs was ended by SIGTERM.
+const TERMINATED: i32 = 128 + libc::SIGTERM;
+
 const fn level(
     name: &'static str,
     cow_level: &'static str,
@@ -50,22 +55,33 @@ const fn level(
     Tool { name, kind: Kind::Tracer { cow_level }, args, only }
 }
 
-/// The tracer's levels. One that the program does not know is left out.
+const LITE_RUNS: [&str; 5] = ["cow-child", "cow-parent", "reuse", "first-touch", "redis"];
+const FAULT_RUNS: [&str; 6] = ["cow-child", "cow-parent", "reuse", "first-touch", "zero-read", "redis"];
+
+/// The tracer's levels, each with the workloads that can tell it from the others. One that the program does not know is left out.
 pub(crate) const LEVELS: [Tool; 5] = [
-    level("off", "off", &["--cow", "off"], &["fork-exit", "spawn-exec", "fork-exec", "syscall", "make"]),
-    level("lite", "lite", &["--cow", "lite"], &[]),
-    level("fault", "fault", &["--cow", "fault"], &[]),
+    level("off", "off", &["--cow", "off"], &["fork-exit", "spawn-exec", "fork-exec", "syscall"]),
+    level("lite", "lite", &["--cow", "lite"], &LITE_RUNS),
+    level("fault", "fault", &["--cow", "fault"], &FAULT_RUNS),
     level("full", "full", &[], &[]),
     level("full+calls", "full", &["--hooks", "full"], &["fork-exec", "tcp", "syscall"]),
 ];
 
 /// What other tools are compared by.
-const PEERS_RUN: [&str; 6] = ["fork-exit", "spawn-exec", "fork-exec", "cow-child", "cow-parent", "make"];
+const PEERS_RUN: [&str; 5] = ["fork-exit", "spawn-exec", "fork-exec", "cow-child", "cow-parent"];
 
 /// Where a tool is found and may write.
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) tracer: PathBuf,
     pub(crate) folder: PathBuf,
+}
+
+impl Place {
+    /// The file that [`RECORDING`] stands for.
+    pub(crate) fn recording(&self) -> PathBuf {
+        self.folder.join("recording")
+    }
 }
 
 /// What a tool has done during its life.
@@ -80,9 +96,18 @@ pub(crate) struct Outcome {
     /// Lines of its output and their bytes.
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
-    /// Median length of a timeline.
-    pub(crate) timeline_bytes: Option<u64>,
+    pub(crate) timelines: u64,
+    /// How long these are.
+    pub(crate) timeline_bytes: Option<Lengths>,
     pub(crate) peak_rss_bytes: u64,
+}
+
+/// Lengths of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Lengths {
+    pub(crate) median: u64,
+    /// The 90th percentile.
+    pub(crate) high: u64,
 }
 
 /// A tool that is ready.
@@ -105,6 +130,15 @@ impl Drop for Guard {
 }
 
 impl Tool {
+    /// The tracer with these options, for all workloads.
+    pub(crate) const fn tracer(
+        name: &'static str,
+        cow_level: &'static str,
+        args: &'static [&'static str],
+    ) -> Self {
+        level(name, cow_level, args, &[])
+    }
+
     /// One of other people, with the job of following processes and write faults.
     pub(crate) const fn peer(name: &'static str, peer: peer::Peer) -> Self {
         Self { name, kind: Kind::Peer(peer), args: &[], only: &PEERS_RUN }
@@ -120,7 +154,13 @@ impl Tool {
             Kind::Tracer { .. } => {
                 let mut command = Command::new(&place.tracer);
                 let words: [OsString; 3] = ["run".into(), "--output".into(), output.into()];
-                command.args(words).args(self.args).stdout(Stdio::null());
+                command.args(words).stdout(Stdio::null());
+                for &argument in self.args {
+                    match argument {
+                        RECORDING => command.arg(place.recording()),
+                        _ => command.arg(argument),
+                    };
+                }
                 Ok(command)
             }
             Kind::Peer(peer) => {
@@ -183,6 +223,11 @@ impl Running {
         self.child.0.id()
     }
 
+    /// Its CPU time so far.
+    pub(crate) fn cpu_ns(&self) -> Result<u64> {
+        cpu_ns(self.pid())
+    }
+
     /// Where it writes.
     pub(crate) fn output(&self) -> &Path {
         &self.output
@@ -196,19 +241,23 @@ impl Running {
         let pid = self.pid();
         let cpu_ns = cpu_ns(pid)? - self.cpu_before;
         let peak_rss_bytes = peak_rss_bytes(pid)?;
+        // With a command of its own, the tracer hands the signal on, and ends as the command does.
+        let runs_command = self.tool.args.contains(&"--");
+        let signal = if runs_command { libc::SIGTERM } else { libc::SIGINT };
         // SAFETY: a child of ours that was not reaped yet.
-        unsafe { libc::kill(pid as libc::pid_t, libc::SIGINT) };
+        unsafe { libc::kill(pid as libc::pid_t, signal) };
         let end = Instant::now() + LIMIT;
         let status = loop {
             if let Some(status) = self.child.0.try_wait()? {
                 break status;
             }
-            ensure!(Instant::now() < end, "{} does not end after SIGINT", self.tool.name);
+            ensure!(Instant::now() < end, "{} does not end after signal {signal}", self.tool.name);
             thread::sleep(Duration::from_millis(2));
         };
         ensure!(
             status.success()
                 || status.signal() == Some(libc::SIGINT)
+                || (runs_command && status.code() == Some(TERMINATED))
                 || matches!(self.tool.kind, Kind::Peer(_)),
             "{} ended with {status}",
             self.tool.name

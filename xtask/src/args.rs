@@ -30,7 +30,7 @@ VM options:
 
 Bench options:
   --quick                     2 short rounds: whether it works, not how much it costs
-  --only WORKLOAD,..          only these workloads
+  --only NAME,..              only these workloads and measurements (docs/overhead.md)
   --levels LEVEL,..           only these levels: off, lite, fault, full, full+calls
   --against TOOL,..           also bpftrace, perf, forkstat
   --rounds N                  rounds, an even number (default: 16)

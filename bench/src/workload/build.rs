@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use super::{Cost, sys::timed};
 
 /// Functions in each file.
-const FUNCTIONS: u64 = 20;
+const FUNCTIONS: u64 = 10;
 
 pub(super) fn make(operations: u64, folder: &Path) -> Result<Cost> {
     let tree = folder.join("make");
