@@ -175,14 +175,14 @@ fn judge(what: String, value: Option<f64>, limit: f64, unit: &str, is_met: impl 
     Goal { what, measured, verdict }
 }
 
-/// With as many decimals as its size deserves.
+/// With as many decimals as its size deserves, and none that is 0.
 fn shown(value: f64) -> String {
-    match value.abs() {
-        large if large >= 100.0 => format!("{value:.0}"),
-        whole if whole.fract() == 0.0 => format!("{value:.0}"),
+    let text = match value.abs() {
+        large if large >= 100.0 => return format!("{value:.0}"),
         small if small < 1.0 => format!("{value:.3}"),
         _ => format!("{value:.2}"),
-    }
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

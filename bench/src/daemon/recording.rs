@@ -85,8 +85,7 @@ impl Recording {
         while left > 0 {
             let before = left;
             for frame in &self.frames {
-                let again = is_kernel(frame) || matches!(u32_at(frame, 0), Some(PROGRESS | TICK));
-                if left == 0 || (shift > 0 && !again) {
+                if left == 0 || (shift > 0 && !has_time(frame)) {
                     continue;
                 }
                 copy.clear();
@@ -128,7 +127,7 @@ impl Recording {
         let exec = of(EXEC, 0).context("no exec was recorded")?;
         let fork = of(FORK, u32_at(exec, TGID).unwrap_or(0)).context("its birth was not recorded")?;
         out.write_all(&self.start)?;
-        for frame in self.frames.iter().filter(|frame| !is_kernel(frame)) {
+        for frame in self.frames.iter().filter(|frame| !has_time(frame)) {
             write_frame(out, frame)?;
         }
         for number in 0..processes {
@@ -146,6 +145,11 @@ impl Recording {
         }
         Ok(out.flush()?)
     }
+}
+
+/// It tells what happened, not what was there before.
+fn has_time(frame: &[u8]) -> bool {
+    is_kernel(frame) || matches!(u32_at(frame, 0), Some(PROGRESS | TICK))
 }
 
 fn is_kernel(frame: &[u8]) -> bool {
