@@ -13,6 +13,7 @@ pub mod misc;
 pub mod procfs;
 mod selftest;
 mod table;
+mod unavailable;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -234,7 +235,7 @@ impl Probe {
         drop(btf);
         drop(blob);
         loaded.shrink();
-        let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
+        let capabilities = loaded.offered().capabilities(options, &control, level, &why_not_more);
         Ok(Self {
             loaded,
             ring,
