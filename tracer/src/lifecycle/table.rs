@@ -1,6 +1,8 @@
 //! Who is alive: the processes by pid, bounded, with keys that cannot go stale unnoticed.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::process::{Id, Process};
 

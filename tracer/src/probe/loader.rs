@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Btf as KernelBtf, Ebpf, EbpfLoader,
+    Btf as KernelBtf, Ebpf, EbpfLoader, Endianness,
     maps::Map,
     programs::{
         BtfTracePoint, Program, ProgramError, ProgramInfo, TracePoint, links::FdLink,
@@ -22,6 +22,7 @@ use crate::level::Level;
 use super::{
     Error, Options,
     btf::Btf,
+    calibrate,
     cast::{self, Cast},
     hooks::{self, Hook, How, Set},
     kernel, maps,
@@ -60,6 +61,24 @@ fn load_error(e: impl std::error::Error) -> Error {
     Error::Load(text)
 }
 
+/// What is made from the kernel's type information, side by side: each takes as long as the verification of a large
+/// program.
+fn parse(blob: &[u8]) -> Result<(EbpfLoader<'static>, KernelBtf, Btf<'_>), Error> {
+    thread::scope(|scope| {
+        let loader = scope.spawn(|| {
+            // It reads the types by itself; the programs have no relocations that need them.
+            let mut loader = EbpfLoader::new();
+            loader.btf(None);
+            loader
+        });
+        let kernel_btf = scope.spawn(|| KernelBtf::parse(blob, Endianness::default()));
+        let btf = Btf::parse(blob)?;
+        let died = |_| Error::Load("a thread that parsed the kernel's BTF panicked".to_owned());
+        let kernel_btf = kernel_btf.join().map_err(died)?.map_err(load_error)?;
+        Ok((loader.join().map_err(died)?, kernel_btf, btf))
+    })
+}
+
 /// An error and what caused it, in one line, without the verifier's log.
 fn chain(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
@@ -78,20 +97,21 @@ fn chain(e: &dyn std::error::Error) -> String {
 }
 
 impl Loaded {
-    /// Makes the maps and fills in the constants; no program is in the kernel yet.
-    pub(super) fn new(btf: &Btf<'_>, options: &Options) -> Result<Self, Error> {
+    /// Makes the maps and fills in the constants; no program is in the kernel yet. `blob` is the kernel's type
+    /// information.
+    pub(super) fn new(blob: &[u8], options: &Options) -> Result<Self, Error> {
         if OBJECT.is_empty() {
             return Err(Error::NoObject);
         }
-        let offsets = kernel::offsets(btf)?;
+        let (mut loader, kernel_btf, btf) = parse(blob)?;
+        let offsets = kernel::offsets(&btf)?;
         let slots = slot::slots(options.max_processes);
         let overflow = slot::overflow(options.max_processes);
-        let cast = Cast::of_kernel(btf);
-        let settings = kernel::settings(btf, options, slots, cast);
+        let cast = Cast::of_kernel(&btf);
+        let settings = kernel::settings(&btf, options, slots, cast);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
-        let mut loader = EbpfLoader::new();
         loader
             .override_global("OFFSETS", offsets.as_slice(), true)
             .override_global("SETTINGS", tracer_common::bytes(&settings), true)
@@ -105,11 +125,10 @@ impl Loaded {
         let log = EbpfLogger::init(&mut ebpf)
             .inspect_err(|e| log::debug!("the eBPF programs cannot log: {e}"))
             .ok();
-        let kernel_btf = KernelBtf::from_sys_fs().map_err(load_error)?;
         Ok(Self {
             ebpf,
             kernel_btf: Some(kernel_btf),
-            offered: Offered::new(btf, &settings),
+            offered: Offered::new(&btf, &settings),
             links: HashMap::new(),
             log,
         })
@@ -127,13 +146,16 @@ impl Loaded {
                 false => self.offered.not_wanted(hook, options).is_none(),
             })
             .collect();
+        let calibrates = self.offered.can_read && options.cow.has_classes();
+        let wanted = wanted.into_iter().map(|hook| (hook.program, hook.name));
+        let wanted = wanted.chain(calibrate::PROGRAMS.into_iter().filter(|_| calibrates));
         let (missing, kernel_btf) = (&self.offered.missing, self.kernel_btf.as_ref());
         let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
         thread::scope(|scope| {
-            for hook in wanted.into_iter().filter(|hook| !missing.contains(&hook.name)) {
-                let program = programs.remove(hook.program);
+            for (program, tracepoint) in wanted.filter(|(_, tracepoint)| !missing.contains(tracepoint)) {
+                let program = programs.remove(program);
                 scope.spawn(move || match program {
-                    Some(Program::BtfTracePoint(program)) => load_typed(program, hook.name, kernel_btf),
+                    Some(Program::BtfTracePoint(program)) => load_typed(program, tracepoint, kernel_btf),
                     Some(Program::TracePoint(program)) => load_format(program),
                     _ => Ok(()),
                 });
