@@ -31,7 +31,7 @@ impl Replaced {
     pub(super) fn by(exec: &Exec, own: Option<Totals>, process: &Process) -> Self {
         // Its parent's memory is still there.
         let is_own = !process.shares_memory();
-        let earlier = match process.at_last_exec {
+        let earlier = match process.at_last_exec() {
             None if process.execs > 0 => None,
             totals => Some(totals.map(Copies::from).unwrap_or_default()),
         };
