@@ -143,12 +143,7 @@ impl Machine {
             comm: *b"true\0\0\0\0\0\0\0\0\0\0\0\0",
         };
         self.pipeline.kernel(bytes(&exit));
-        let wait = Wait {
-            header: self.header::<Wait>(Kind::Wait, SHELL, MS),
-            pid: tgid,
-            initial_pid_ns: 1,
-            ..Wait::default()
-        };
+        let wait = Wait { header: self.header::<Wait>(Kind::Wait, SHELL, MS), pid: tgid, initial_pid_ns: 1 };
         self.pipeline.kernel(bytes(&wait));
         let free = Free {
             header: self.header::<Free>(Kind::Free, tgid, start_ns),

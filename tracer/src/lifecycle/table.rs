@@ -50,7 +50,6 @@ struct Slot {
 
 /// Parts of lives that are used again, so that a steady load allocates nothing.
 #[derive(Debug)]
-#[expect(clippy::vec_box, reason = "they move from life to life as boxes")]
 struct Spare<T>(Vec<Box<T>>);
 
 impl<T: Default> Spare<T> {
