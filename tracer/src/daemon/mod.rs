@@ -283,7 +283,8 @@ impl Daemon {
         self.progress(self.pipeline.lifecycle().lives().map(|(tgid, _)| tgid).collect());
     }
 
-    fn progress(&mut self, tgids: Vec<u32>) {
+    fn progress(&mut self, mut tgids: Vec<u32>) {
+        self.probe.order(&mut tgids);
         for tgid in tgids {
             if let Some(process) = self.probe.process(tgid) {
                 self.pipeline.event(&Event::Progress { tgid, process });

@@ -1,6 +1,8 @@
 //! What the ids of cgroups are called. Bounded: a cgroup that finds no room has no path.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
 
 /// Most cgroups that are known at a time.
 const MOST: usize = 16_384;

@@ -28,10 +28,12 @@ impl Lifecycle {
         let Some(key) = self.table.key(self.id_of(header)) else {
             return;
         };
-        let Some(process) = self.table.get_mut(key) else {
+        if let Some(over) = self.table.over(key) {
+            over.usage = Some(Usage { counted: free.usage, is_final: true });
+        }
+        let Some(process) = self.table.get(key) else {
             return;
         };
-        process.usage = Some(Usage { counted: free.usage, is_final: true });
         if process.closing {
             return;
         }
@@ -65,7 +67,7 @@ impl Lifecycle {
         let Some((key, process)) = key.and_then(|key| Some((key, self.table.get(key)?))) else {
             return;
         };
-        if !process.has_ended() || process.reaped.is_some_and(|reaped| reaped.exact) {
+        if !process.has_ended() || process.reaped().is_some_and(|reaped| reaped.exact) {
             return;
         }
         // A debugger's wait takes nothing away; a process whose parent has ended may have a new one.
@@ -80,8 +82,8 @@ impl Lifecycle {
         }
         let reaped = Reaped { ktime_ns: header.ktime_ns, by: Some(waiter), auto: Some(false), exact: true };
         if process.closing {
-            if let Some(process) = self.table.get_mut(key) {
-                process.reaped = Some(reaped);
+            if let Some(over) = self.table.over(key) {
+                over.reaped = Some(reaped);
             }
         } else {
             self.close(key, Some(reaped), header.ktime_ns.saturating_add(FREE_WITHIN_NS));
@@ -108,7 +110,7 @@ impl Lifecycle {
     fn reaped_by_nobody_known(&self, key: Key) -> Option<Reaped> {
         let process = self.table.get(key)?;
         let reaped = Reaped { ktime_ns: self.now_ns, by: None, auto: None, exact: false };
-        process.end.is_some().then_some(reaped)
+        process.end().is_some().then_some(reaped)
     }
 
     /// A life is over; it is written at the first tick from `due_ns` on.
@@ -124,13 +126,17 @@ impl Lifecycle {
         } else {
             self.live_count -= 1;
         }
-        if process.end.is_none() {
+        if process.end().is_none() {
             self.anomalies.end_not_seen += 1;
             process.missing = process.missing.with(Missing::EXIT);
         }
         process.state = State::Reaped;
-        process.reaped = reaped;
         process.closing = true;
+        if let Some(reaped) = reaped
+            && let Some(over) = self.table.over(key)
+        {
+            over.reaped = Some(reaped);
+        }
         self.closing.push_back((due_ns, key));
         bill::leave(&mut self.table, key, None);
         bill::unlink(&mut self.table, key, None);
@@ -236,14 +242,14 @@ impl Lifecycle {
         }
         if (was_written || self.config.steps)
             && let Some(process) = self.table.get(key)
-            && let (Some(reap), Some(reaped)) = (process.reap_fields(), process.reaped)
+            && let (Some(reap), Some(reaped)) = (process.reap_fields(), process.reaped())
         {
             out.record(&Record::Reap(ReapStep {
                 time: self.wall(reaped.ktime_ns),
                 subject: process.subject(),
                 entity: self.process_id(process.id),
                 reap,
-                usage: process.usage.map(|usage| usage.fields()),
+                usage: process.usage().map(Usage::fields),
             }));
         }
         self.forget(key);
@@ -263,11 +269,12 @@ impl Lifecycle {
     }
 
     fn forget(&mut self, key: Key) {
-        if let Some(process) = self.table.remove(key) {
-            let previous = process.previous.into_iter().flatten().map(|previous| previous.image);
+        if let Some(process) = self.table.get(key) {
+            let previous = process.previous().map(|previous| previous.image);
             for image in previous.chain(process.image) {
                 self.images.release(image);
             }
+            self.table.remove(key);
         }
     }
 }
@@ -276,7 +283,7 @@ impl Process {
     /// Whether the kernel reaped it itself, as no wait was seen: its parent said so at the end, and its last one at the
     /// reap. `None` when they do not say the same.
     fn was_auto_reaped(&self, at_reap: AutoReap) -> Option<bool> {
-        let end = self.end.as_ref()?;
+        let end = self.end()?;
         let clone_flags = self.birth.and_then(|birth| birth.facts.clone_flags);
         if clone_flags.is_some_and(|flags| flags & CLONE_AUTOREAP != 0) {
             return Some(true);

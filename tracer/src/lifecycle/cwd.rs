@@ -24,7 +24,7 @@ impl Lifecycle {
 
     /// The directory that its last program began in; `None` when that was not asked for.
     pub(super) fn working_directory<'a>(&self, process: &'a Process) -> Option<Option<Text<'a>>> {
-        self.config.cwd.then(|| process.directory.as_deref().map(Text))
+        self.config.cwd.then(|| process.ran.as_ref().and_then(|ran| ran.directory.as_deref()).map(Text))
     }
 }
 

@@ -3,7 +3,7 @@
 //! The state at a birth or after an exec comes before the record of the birth or the exec itself. It is kept until that
 //! comes: of a child by its identity, since it is not in the table yet, of others with the process.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use serde::{Deserialize, Serialize};
 use tracer_common::{

@@ -8,7 +8,7 @@ use tracer_common::{
 };
 
 use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, start::Replaced, usage::Usage};
-use crate::record::{Children, ForkFacts, ForkKind, MemoryBytes, Missing, Origin, ReleasedBy};
+use crate::record::{ForkFacts, ForkKind, MemoryBytes, Missing, Origin, ReleasedBy};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
 pub(super) const PREVIOUS: usize = 4;
@@ -93,8 +93,63 @@ pub(super) struct Reaped {
     pub(super) exact: bool,
 }
 
+/// What the execs of a process left. Kept apart, since a life begins without.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    /// What it ran before.
+    pub(super) previous: [Option<Previous>; PREVIOUS],
+    /// The thread that called the last exec.
+    pub(super) by: Option<u32>,
+    /// Of the last exec: whether the program is to distrust its surroundings, and the threads that had to end.
+    pub(super) is_secure: Option<bool>,
+    pub(super) threads_killed: Option<u32>,
+    /// The same for all of its execs.
+    pub(super) all_threads_killed: u32,
+    /// Execs that the last program took.
+    pub(super) tries: Option<u64>,
+    /// Its totals when it began the first and the last program.
+    pub(super) at_first: Option<Totals>,
+    pub(super) at_last: Option<Totals>,
+    /// The directory that the last program began in; `None` when it is not known.
+    pub(super) directory: Option<Box<[u8]>>,
+    /// What the last exec took and replaced.
+    pub(super) replaced: Replaced,
+}
+
+impl Ran {
+    /// Notes a program that it does not run any more; returns one that is no longer remembered.
+    fn remember(&mut self, old: Previous) -> Option<ImageId> {
+        let forgotten = self.previous[0];
+        if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(old);
+            return None;
+        }
+        self.previous.rotate_left(1);
+        self.previous[PREVIOUS - 1] = Some(old);
+        forgotten.map(|forgotten| forgotten.image)
+    }
+}
+
+/// What only a life that is over has. Kept apart, since most lives in the table are not.
+#[derive(Debug, Default)]
+pub(super) struct Over {
+    pub(super) end: Option<End>,
+    pub(super) usage: Option<Usage>,
+    pub(super) reaped: Option<Reaped>,
+}
+
+/// The children that it made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offspring {
+    pub(super) forks: u64,
+    pub(super) vforks: u64,
+    pub(super) spawns: u64,
+    pub(super) clones: u64,
+    pub(super) execs_followed: u64,
+}
+
 /// Everything known of one life.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Process {
     pub(super) id: Id,
     pub(super) start_ns: u64,
@@ -110,7 +165,6 @@ pub(super) struct Process {
     pub(super) in_tree: bool,
     pub(super) comm: [u8; 16],
     pub(super) image: Option<ImageId>,
-    pub(super) previous: [Option<Previous>; PREVIOUS],
     /// Who forked it; of a process found in `/proc`, its parent then.
     pub(super) parent: Option<Id>,
     /// The parent that the kernel named last.
@@ -119,30 +173,16 @@ pub(super) struct Process {
     pub(super) released: Option<Released>,
     pub(super) bill: Bill,
     pub(super) execs: u64,
-    /// The thread that called its last exec.
-    pub(super) exec_by: Option<u32>,
     pub(super) failures: u64,
-    /// Of its last exec: whether the program is to distrust its surroundings, and the threads that had to end.
-    pub(super) is_secure: Option<bool>,
-    pub(super) threads_killed: Option<u32>,
-    /// The same for all of its execs.
-    pub(super) all_threads_killed: u32,
     /// When its walk along PATH began, while it is on one.
     pub(super) walk: Option<u64>,
     /// The name that it failed to run last is not known.
     pub(super) is_nameless: bool,
-    /// Execs that its last program took.
-    pub(super) tries: Option<u64>,
-    /// Its totals when it began the first and the last program that it ran.
-    pub(super) at_first_exec: Option<Totals>,
-    pub(super) at_last_exec: Option<Totals>,
-    /// The directory that its last program began in; `None` when it is not known.
-    pub(super) directory: Option<Box<[u8]>>,
-    /// That of the program that is to be told next.
+    /// The directory of the program that is to be told next.
     pub(super) next_directory: Option<Box<[u8]>>,
-    /// What its last exec took and replaced.
-    pub(super) replaced: Replaced,
-    pub(super) children: Children,
+    /// What its execs left; `None` before the first.
+    pub(super) ran: Option<Box<Ran>>,
+    pub(super) children: Offspring,
     /// What it had copied when its counters were read last, and what its last progress record said.
     pub(super) copied: Copies,
     pub(super) told: Copies,
@@ -150,9 +190,8 @@ pub(super) struct Process {
     pub(super) told_shared: [Option<u64>; 2],
     /// What it inherits; `None` without `--ledger`.
     pub(super) inheritance: Option<Box<Inheritance>>,
-    pub(super) end: Option<End>,
-    pub(super) usage: Option<Usage>,
-    pub(super) reaped: Option<Reaped>,
+    /// How it ended; `None` while it lives.
+    pub(super) over: Option<Box<Over>>,
     /// Its timeline is out.
     pub(super) written: bool,
     /// It waits for a tick to be written and forgotten.
@@ -176,34 +215,23 @@ impl Process {
             in_tree: false,
             comm: [0; 16],
             image: None,
-            previous: [None; PREVIOUS],
             parent: None,
             real_parent: None,
             birth: None,
             released: None,
             bill: Bill::default(),
             execs: 0,
-            exec_by: None,
             failures: 0,
-            is_secure: None,
-            threads_killed: None,
-            all_threads_killed: 0,
             walk: None,
             is_nameless: false,
-            tries: None,
-            at_first_exec: None,
-            at_last_exec: None,
-            directory: None,
             next_directory: None,
-            replaced: Replaced::default(),
-            children: Children::default(),
+            ran: None,
+            children: Offspring::default(),
             copied: Copies::default(),
             told: Copies::default(),
             told_shared: [None; 2],
             inheritance: None,
-            end: None,
-            usage: None,
-            reaped: None,
+            over: None,
             written: false,
             closing: false,
         }
@@ -216,7 +244,7 @@ impl Process {
 
     /// No other record of its reap will come: its wait and its freeing were seen.
     pub(super) fn is_settled(&self) -> bool {
-        self.reaped.is_some_and(|reaped| reaped.exact) && self.usage.is_some_and(|usage| usage.is_final)
+        self.reaped().is_some_and(|reaped| reaped.exact) && self.usage().is_some_and(|usage| usage.is_final)
     }
 
     /// The name without its padding.
@@ -248,19 +276,32 @@ impl Process {
         reached: Reached,
     ) -> Option<ImageId> {
         let old = Previous { image: self.image.replace(image)?, comm: comm_before, reached };
-        let forgotten = self.previous[0];
-        if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(old);
-            return None;
-        }
-        self.previous.rotate_left(1);
-        self.previous[PREVIOUS - 1] = Some(old);
-        forgotten.map(|forgotten| forgotten.image)
+        self.ran.as_mut()?.remember(old)
     }
 
-    /// The program that it ran before its last exec.
-    pub(super) fn last_previous(&self) -> Option<&Previous> {
-        self.previous.iter().rev().flatten().next()
+    /// The programs that it ran before its last exec, the oldest first.
+    pub(super) fn previous(&self) -> impl DoubleEndedIterator<Item = &Previous> {
+        self.ran.iter().flat_map(|ran| &ran.previous).flatten()
+    }
+
+    /// How it ended.
+    pub(super) fn end(&self) -> Option<&End> {
+        self.over.as_ref()?.end.as_ref()
+    }
+
+    /// The time and memory that it used.
+    pub(super) fn usage(&self) -> Option<&Usage> {
+        self.over.as_ref()?.usage.as_ref()
+    }
+
+    /// Who took its exit status.
+    pub(super) fn reaped(&self) -> Option<Reaped> {
+        self.over.as_ref()?.reaped
+    }
+
+    /// Its totals when it began the program that it ran last.
+    pub(super) fn at_last_exec(&self) -> Option<Totals> {
+        self.ran.as_ref()?.at_last
     }
 }
 

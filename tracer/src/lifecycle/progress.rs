@@ -67,9 +67,11 @@ impl Lifecycle {
 
     /// Writes what has moved, and finds out whose counters are wanted next.
     pub(super) fn write_progress(&mut self, out: &mut dyn Output) {
-        for (key, counters) in std::mem::take(&mut self.progress.moved) {
+        let mut moved = std::mem::take(&mut self.progress.moved);
+        for (key, counters) in moved.drain(..) {
             self.write_moved(key, &counters, out);
         }
+        self.progress.moved = moved;
         let Progress { young, wanted, .. } = &mut self.progress;
         wanted.clear();
         while let Some((_, key)) = young.pop_front_if(|(due, _)| *due <= self.now_ns) {
@@ -106,7 +108,7 @@ impl Lifecycle {
             subject: process.subject(),
             entity: self.process_id(process.id),
             executable: self.executable(process),
-            cow: cow::counts(counters, process.at_last_exec, level),
+            cow: cow::counts(counters, process.at_last_exec(), level),
             delta: delta.shown(level),
             shared,
         }));

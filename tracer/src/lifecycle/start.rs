@@ -32,7 +32,7 @@ impl Replaced {
     /// What `exec` replaced of a process that had copied `own` until then. Asked before it is counted.
     pub(super) fn by(exec: &Exec, own: Option<Totals>, process: &Process) -> Self {
         let was_own = !process.shares_memory();
-        let earlier = match process.at_last_exec {
+        let earlier = match process.at_last_exec() {
             None if process.execs > 0 => None,
             totals => Some(totals.map(Copies::from).unwrap_or_default()),
         };

@@ -48,26 +48,33 @@ impl Lifecycle {
         if header.flags & FLAG_NO_INTERP != 0 && may_be_script(parts.path, parts.args) {
             process.missing = process.missing.with(Missing::PROGRAM);
         }
-        process.replaced = Replaced::by(exec, own, process);
+        let replaced = Replaced::by(exec, own, process);
         let is_first = process.execs == 0;
-        if is_first {
-            process.at_first_exec = own;
-        }
-        process.at_last_exec = own;
         process.execs += 1;
-        process.exec_by = Some(exec.old_tid);
-        process.tries = tries;
-        process.directory = process.next_directory.take();
         process.state = State::Running;
         process.uid = Some(exec.uid);
         process.gid = Some(exec.gid);
         process.place = Some(exec.place);
-        process.is_secure =
-            (header.flags & FLAG_SECURE_UNKNOWN == 0).then_some(header.flags & FLAG_SECURE != 0);
-        // Those from before the tracing, and all when a birth was missed, are not among them.
-        process.threads_killed = own.map(|_| exec.threads_killed.saturating_sub(process.all_threads_killed));
-        process.all_threads_killed = process.all_threads_killed.max(exec.threads_killed);
         process.comm = exec.comm;
+        let directory = process.next_directory.take();
+        let Some(ran) = self.table.ran(key) else {
+            return;
+        };
+        ran.replaced = replaced;
+        if is_first {
+            ran.at_first = own;
+        }
+        ran.at_last = own;
+        ran.by = Some(exec.old_tid);
+        ran.tries = tries;
+        ran.directory = directory;
+        ran.is_secure = (header.flags & FLAG_SECURE_UNKNOWN == 0).then_some(header.flags & FLAG_SECURE != 0);
+        // Those from before the tracing, and all when a birth was missed, are not among them.
+        ran.threads_killed = own.map(|_| exec.threads_killed.saturating_sub(ran.all_threads_killed));
+        ran.all_threads_killed = ran.all_threads_killed.max(exec.threads_killed);
+        let Some(process) = self.table.get_mut(key) else {
+            return;
+        };
         let forgotten = if header.flags & FLAG_UNREADABLE == 0 {
             process.run(self.images.insert(parts), exec.comm_before, exec.reached)
         } else {
@@ -95,7 +102,7 @@ impl Lifecycle {
                 executable: self.executable(process),
                 args: self.args(process).unwrap_or_default(),
                 args_count: exec.argc,
-                previous: process.last_previous().map(|previous| self.program(previous)),
+                previous: process.previous().next_back().map(|previous| self.program(previous)),
                 working_directory: self.working_directory(process),
                 env: self.env(process),
                 exec: self.exec_fields(process, None),
@@ -151,13 +158,16 @@ impl Lifecycle {
         let Some(process) = self.table.get_mut(key) else {
             return;
         };
-        if process.written || process.end.is_some() {
+        if process.written || process.end().is_some() {
             self.duplicates += 1;
-            if let Some(end) = process.end.as_mut().filter(|_| !process.written) {
-                end.merge(&End::of(exit));
-            }
-            if let Some(usage) = process.usage.as_mut().filter(|usage| !usage.is_final) {
-                usage.merge(&exit.usage);
+            let was_written = process.written;
+            if let Some(over) = process.over.as_mut() {
+                if let Some(end) = over.end.as_mut().filter(|_| !was_written) {
+                    end.merge(&End::of(exit));
+                }
+                if let Some(usage) = over.usage.as_mut().filter(|usage| !usage.is_final) {
+                    usage.merge(&exit.usage);
+                }
             }
             return;
         }
@@ -178,8 +188,6 @@ impl Lifecycle {
             process.missing = process.missing.with(Missing::COUNTERS);
         }
         process.missing = process.missing.without(Missing::EXIT);
-        process.end = Some(end);
-        let usage = process.usage.get_or_insert(Usage { counted: exit.usage, is_final: false }).fields();
         let vpid = process.vpid.filter(|&vpid| vpid != process.id.tgid);
         if !process.has_ended() {
             process.state = State::Zombie;
@@ -187,21 +195,28 @@ impl Lifecycle {
             self.zombie_count += 1;
             self.zombies.push_back((header.ktime_ns, key));
         }
-        let own = end.counters.map(|counters| Copies::from(cow::totals(&counters)));
+        let Some(over) = self.table.over(key) else {
+            return;
+        };
+        over.usage.get_or_insert(Usage { counted: exit.usage, is_final: false });
+        let end = over.end.insert(end);
+        let own = end.counters.as_ref().map(|counters| Copies::from(cow::totals(counters)));
         bill::leave(&mut self.table, key, own);
         bill::unlink(&mut self.table, key, Self::parent_totals(header, exit.parent));
         if let Some(vpid) = vpid {
             self.table.index_vpid(exit.real_parent_tgid, vpid, key);
         }
         self.reparent(key, exit.real_parent_tgid, header.ktime_ns, out);
-        if let Some(process) = self.stepping(key) {
+        if let Some(process) = self.stepping(key)
+            && let (Some(end), Some(usage)) = (process.end(), process.usage())
+        {
             out.record(&Record::Exit(ExitStep {
                 time: self.wall(header.ktime_ns),
                 subject: process.subject(),
                 entity: self.process_id(process.id),
                 exit_code: end.exit_code(),
                 exit: end.fields(),
-                usage,
+                usage: usage.fields(),
             }));
         }
     }

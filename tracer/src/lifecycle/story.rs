@@ -5,9 +5,10 @@ use super::{
     copies::Copies,
     cow,
     image::Image,
-    process::{self, End, Id, PREVIOUS, Previous, Process},
+    process::{self, End, Id, Offspring, PREVIOUS, Previous, Process},
     start,
     table::Key,
+    usage::Usage,
 };
 use crate::{
     level::Level,
@@ -40,9 +41,9 @@ impl Process {
     }
 
     pub(super) fn reap_fields(&self) -> Option<Reap> {
-        self.reaped.map(|reaped| Reap {
+        self.reaped().map(|reaped| Reap {
             by_pid: reaped.by,
-            zombie_ns: self.end.map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
+            zombie_ns: self.end().map(|end| reaped.ktime_ns.saturating_sub(end.ktime_ns)),
             auto: reaped.auto,
             exact: reaped.exact,
         })
@@ -51,10 +52,10 @@ impl Process {
     /// Its copies in the program that it inherited: until its first exec, or its end.
     fn before_exec(&self) -> Option<Copies> {
         if self.execs > 0 {
-            return self.at_first_exec.map(Copies::from);
+            return self.ran.as_ref()?.at_first.map(Copies::from);
         }
-        let counters = self.end?.counters?;
-        Some(cow::totals(&counters).into())
+        let counters = self.end()?.counters.as_ref()?;
+        Some(cow::totals(counters).into())
     }
 
     /// How it was born and what that cost, as far as `level` knows.
@@ -76,7 +77,7 @@ impl Process {
             pgtable_bytes: facts.pgtable_bytes,
             vmas: facts.vmas,
             duration_ns: facts.duration_ns,
-            run_delay_ns: self.end.and_then(|end| end.run_delay_ns()),
+            run_delay_ns: self.end().and_then(End::run_delay_ns),
             ns_per_mib: facts.ns_per_mib,
             shared_anon_bytes: facts.shared_anon_bytes,
             shared_file_bytes: facts.shared_file_bytes,
@@ -160,9 +161,11 @@ impl Lifecycle {
     /// With `start` in a timeline only: it is not known before.
     pub(super) fn exec_fields(&self, process: &Process, start: Option<Option<Start>>) -> Exec<'_> {
         let (image, level) = (self.image(process), self.config.cow);
+        let ran = process.ran.as_deref();
+        let replaced = ran.map(|ran| ran.replaced).unwrap_or_default();
         let chain = image.map(Image::chain).unwrap_or_default();
         let is_other = image.is_none_or(|image| image.path() != image.executable());
-        let (has_run, replaced) = (process.execs > 0, &process.replaced);
+        let has_run = process.execs > 0;
         let wasted = replaced.wasted.filter(|_| level.has_copies());
         let registered = self.config.misc_interpreters.as_deref();
         Exec {
@@ -174,12 +177,12 @@ impl Lifecycle {
             args_bytes: Some(image.map(|image| image.args_bytes)),
             args_truncated: image.is_some_and(|image| image.args().len() < image.args_bytes as usize),
             env: self.env_size(process),
-            from_tid: process.exec_by.filter(|&tid| tid != process.id.tgid),
-            secure: process.is_secure,
-            threads_killed: process.threads_killed,
+            from_tid: ran.and_then(|ran| ran.by).filter(|&tid| tid != process.id.tgid),
+            secure: ran.and_then(|ran| ran.is_secure),
+            threads_killed: ran.and_then(|ran| ran.threads_killed),
             file: image.and_then(|image| image.file.as_ref()).map(File::from),
             failures: self.config.full_hooks.then_some(process.failures),
-            tries: has_run.then(|| process.tries.filter(|_| self.config.full_hooks)),
+            tries: has_run.then(|| ran.and_then(|ran| ran.tries).filter(|_| self.config.full_hooks)),
             load_ns: has_run.then_some(replaced.load_ns),
             dropped: (has_run && replaced.was_own).then_some(replaced.memory),
             wasted: (has_run && replaced.was_own).then(|| wasted.map(|copies| copies.shown(level))),
@@ -194,12 +197,12 @@ impl Lifecycle {
         previous: &'a mut [Program<'a>; PREVIOUS],
     ) -> Timeline<'a> {
         let mut ran = 0;
-        for (program, ended) in previous.iter_mut().zip(process.previous.iter().flatten()) {
+        for (program, ended) in previous.iter_mut().zip(process.previous()) {
             *program = self.program(ended);
             ran += 1;
         }
         let ProcessId { pid, entity_id } = self.process_id(process.id);
-        let end = process.end.as_ref();
+        let end = process.end();
         let end_time = end.map(|end| self.wall(end.ktime_ns));
         let missing =
             process.missing.with(process.missing_program()).with(self.losses.since(process.losses_before));
@@ -208,6 +211,7 @@ impl Lifecycle {
         let level = self.config.cow;
         let of_faults = counters.filter(|_| level.has_copies());
         let start = end.filter(|_| process.execs > 0).and_then(|end| start::of_program(&end.reached, level));
+        let Offspring { forks, vforks, spawns, clones, execs_followed } = process.children;
         let cgroup_id = process.cgroup_id();
         let cgroup_path = cgroup_id.and_then(|id| self.cgroups.get(id));
         Timeline {
@@ -243,15 +247,19 @@ impl Lifecycle {
                 missing,
                 fork: process.fork_fields(level),
                 exec: self.exec_fields(process, Some(start)),
-                cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec, level)),
+                cow: of_faults.map(|counters| cow::counts(counters, process.at_last_exec(), level)),
                 faults: end.map(|end| cow::faults(end.minor_faults, end.major_faults, of_faults, level)),
                 children: Children {
+                    forks,
+                    vforks,
+                    spawns,
+                    clones,
+                    execs_followed,
                     threads: counters.map(|counters| counters[counter::THREADS as usize]),
                     paid: level.has_copies().then(|| process.bill.paid.shown(level)),
-                    ..process.children
                 },
                 exit: end.map(End::fields),
-                usage: process.usage.map(|usage| usage.fields()),
+                usage: process.usage().map(Usage::fields),
                 reap: process.reap_fields(),
                 cgroup_id,
                 cgroup_path: cgroup_path.map(Text),

@@ -1,14 +1,32 @@
 //! Who is alive: the processes by pid, bounded, with keys that cannot go stale unnoticed.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{collections::VecDeque, num::NonZeroU64};
 
-use super::process::{Id, Process};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+
+use super::process::{Id, Over, Process, Ran};
 
 /// A place in the table and the life that was there; of another life it finds nothing.
+///
+/// Its lower bits are the number of the slot, the others count the lives that were in that slot: enough for ten years
+/// of 3000 lives a second, all in one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    slot: u32,
-    serial: u64,
+pub(super) struct Key(NonZeroU64);
+
+impl Key {
+    const SLOT_BITS: u32 = 24;
+
+    fn new(slot: usize, serial: u64) -> Option<Self> {
+        NonZeroU64::new(serial << Self::SLOT_BITS | slot as u64).map(Self)
+    }
+
+    fn slot(self) -> usize {
+        (self.0.get() & ((1 << Self::SLOT_BITS) - 1)) as usize
+    }
+
+    fn serial(self) -> u64 {
+        self.0.get() >> Self::SLOT_BITS
+    }
 }
 
 /// What a pid and a start time refer to.
@@ -30,6 +48,26 @@ struct Slot {
     process: Option<Process>,
 }
 
+/// Parts of lives that are used again, so that a steady load allocates nothing.
+#[derive(Debug)]
+struct Spare<T>(Vec<Box<T>>);
+
+impl<T: Default> Spare<T> {
+    /// More than this many are given back.
+    const MOST: usize = 4096;
+
+    fn take(&mut self) -> Box<T> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, part: Option<Box<T>>) {
+        if let Some(mut part) = part.filter(|_| self.0.len() < Self::MOST) {
+            *part = T::default();
+            self.0.push(part);
+        }
+    }
+}
+
 /// Lives that are over and written are remembered for this many more, because an event of them may
 /// still come.
 const REMEMBERED: usize = 8192;
@@ -44,6 +82,8 @@ pub(super) struct Table {
     by_vpid: HashMap<(u32, u32), Key>,
     past: HashSet<Id>,
     past_order: VecDeque<Id>,
+    spare_ran: Spare<Ran>,
+    spare_over: Spare<Over>,
     max: usize,
 }
 
@@ -56,7 +96,9 @@ impl Table {
             by_vpid: HashMap::new(),
             past: HashSet::new(),
             past_order: VecDeque::new(),
-            max: max.clamp(1, u32::MAX as usize),
+            spare_ran: Spare(Vec::new()),
+            spare_over: Spare(Vec::new()),
+            max: max.clamp(1, 1 << Key::SLOT_BITS),
         }
     }
 
@@ -65,13 +107,25 @@ impl Table {
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Process> {
-        let slot = self.slots.get(key.slot as usize)?;
-        slot.process.as_ref().filter(|_| slot.serial == key.serial)
+        let slot = self.slots.get(key.slot())?;
+        slot.process.as_ref().filter(|_| slot.serial == key.serial())
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Process> {
-        let slot = self.slots.get_mut(key.slot as usize)?;
-        slot.process.as_mut().filter(|_| slot.serial == key.serial)
+        let slot = self.slots.get_mut(key.slot())?;
+        slot.process.as_mut().filter(|_| slot.serial == key.serial())
+    }
+
+    /// What the execs of a life left.
+    pub(super) fn ran(&mut self, key: Key) -> Option<&mut Ran> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
+        Some(slot.process.as_mut()?.ran.get_or_insert_with(|| self.spare_ran.take()))
+    }
+
+    /// What a life that is over has.
+    pub(super) fn over(&mut self, key: Key) -> Option<&mut Over> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
+        Some(slot.process.as_mut()?.over.get_or_insert_with(|| self.spare_over.take()))
     }
 
     pub(super) fn find(&self, id: Id) -> Found {
@@ -113,17 +167,17 @@ impl Table {
     pub(super) fn insert(&mut self, process: Process) -> Option<Key> {
         let id = process.id;
         let slot = match self.free.pop() {
-            Some(slot) => slot,
+            Some(slot) => slot as usize,
             None if self.is_full() => return None,
             None => {
                 self.slots.push(Slot { serial: 0, process: None });
-                u32::try_from(self.slots.len() - 1).ok()?
+                self.slots.len() - 1
             }
         };
-        let entry = self.slots.get_mut(slot as usize)?;
+        let entry = self.slots.get_mut(slot)?;
         entry.serial += 1;
+        let key = Key::new(slot, entry.serial)?;
         entry.process = Some(process);
-        let key = Key { slot, serial: entry.serial };
         self.by_tgid.insert(id.tgid, key);
         Some(key)
     }
@@ -146,25 +200,28 @@ impl Table {
         }
     }
 
-    /// Takes a life out, and remembers that it was there.
-    pub(super) fn remove(&mut self, key: Key) -> Option<Process> {
+    /// Takes a life out, and remembers that it was there; false when it was not.
+    pub(super) fn remove(&mut self, key: Key) -> bool {
         self.displace(key);
-        self.get(key)?;
-        let process = self.slots.get_mut(key.slot as usize)?.process.take()?;
-        self.free.push(key.slot);
-        if let (Some(end), Some(vpid)) = (process.end, process.vpid)
-            && self.by_vpid.get(&(end.real_parent, vpid)) == Some(&key)
+        let Some(process) = self.get_mut(key) else { return false };
+        let (ran, over, vpid) = (process.ran.take(), process.over.take(), process.vpid);
+        let parent = over.as_ref().and_then(|over| over.end.as_ref()).map(|end| end.real_parent);
+        if let Some(by_vpid) = parent.zip(vpid)
+            && self.by_vpid.get(&by_vpid) == Some(&key)
         {
-            self.by_vpid.remove(&(end.real_parent, vpid));
+            self.by_vpid.remove(&by_vpid);
         }
-        Some(process)
+        self.spare_ran.give(ran);
+        self.spare_over.give(over);
+        self.slots[key.slot()].process = None;
+        self.free.push(key.slot() as u32);
+        true
     }
 
     /// All lives.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Process)> {
-        self.slots.iter().zip(0..).filter_map(|(entry, slot)| {
-            let key = Key { slot, serial: entry.serial };
-            entry.process.as_ref().map(|process| (key, process))
+        self.slots.iter().enumerate().filter_map(|(slot, entry)| {
+            entry.process.as_ref().and_then(|process| Some((Key::new(slot, entry.serial)?, process)))
         })
     }
 }
@@ -188,8 +245,8 @@ mod tests {
         table.displace(old);
         let new = table.insert(life(7, 101)).unwrap();
         assert_eq!(table.find(next), Found::Life(new));
-        assert!(table.remove(old).is_some(), "it is still there by its key");
-        assert!(table.remove(old).is_none());
+        assert!(table.remove(old), "it is still there by its key");
+        assert!(!table.remove(old));
         assert_eq!(table.find(next), Found::Life(new), "and took nothing along");
         assert_eq!(table.find(Id { tgid: 7, ticks: 100 }), Found::Past);
     }

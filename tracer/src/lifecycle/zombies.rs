@@ -17,7 +17,7 @@ impl Lifecycle {
             let Some(process) = self.table.get(key).filter(|process| process.state == State::Zombie) else {
                 continue;
             };
-            let zombie_ns = process.end.map(|end| self.now_ns.saturating_sub(end.ktime_ns));
+            let zombie_ns = process.end().map(|end| self.now_ns.saturating_sub(end.ktime_ns));
             if zombie_ns.is_some_and(|ns| ns < REAP_WITHIN_NS) {
                 continue;
             }

@@ -2,7 +2,7 @@
 //!
 //! Format: Documentation/bpf/btf.rst in the kernel tree; kinds up to ENUM64 (6.0).
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 const MAGIC: u16 = 0xeb9f;
 

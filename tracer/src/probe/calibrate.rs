@@ -18,6 +18,10 @@ const GIB: u64 = 1 << 30;
 /// Bytes of `struct page` on x86_64.
 const STRUCT_PAGE: u64 = 64;
 
+/// The programs that answer, and their tracepoints.
+pub(super) const PROGRAMS: [(&str, &str); 2] =
+    [("calibrate_alloc", "mm_page_alloc"), ("calibrate_walk", "page_fault_user")];
+
 /// Fresh anonymous pages, none of them present and none to become huge.
 pub(super) struct Pages {
     at: NonNull<u8>,
@@ -90,11 +94,13 @@ pub(super) fn frame(pagemap: &File, address: u64) -> Result<u64, String> {
 pub(super) fn run(loaded: &mut Loaded) -> Result<Control, String> {
     let map = loaded.take_map("CALIBRATION").map_err(|e| e.to_string())?;
     let mut questions = Questions::new(map).map_err(|e| e.to_string())?;
-    loaded.attach("calibrate_alloc", "mm_page_alloc")?;
-    loaded.attach("calibrate_walk", "page_fault_user")?;
+    for (program, tracepoint) in PROGRAMS {
+        loaded.attach(program, tracepoint)?;
+    }
     let found = ask(&mut questions);
-    loaded.detach("calibrate_walk");
-    loaded.detach("calibrate_alloc");
+    for (program, _) in PROGRAMS.into_iter().rev() {
+        loaded.detach(program);
+    }
     found
 }
 

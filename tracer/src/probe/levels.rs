@@ -4,9 +4,10 @@ use tracer_common::settings::{Control, HAS_ALLOC, TESTING};
 
 use super::{
     calibrate,
-    loader::{Loaded, NOT_READABLE},
+    loader::Loaded,
     maps::{Controls, Processes, Threads},
     selftest,
+    unavailable::NOT_READABLE,
 };
 use crate::level::Level;
 
@@ -30,7 +31,7 @@ impl Levels<'_> {
         }
         let mut control = Control::default();
         let mut is_calibrated = false;
-        if wanted.has_classes() && !self.loaded.can_read() {
+        if wanted.has_classes() && !self.loaded.offered().can_read {
             reasons.push(NOT_READABLE.to_owned());
         } else if wanted.has_classes() {
             match calibrate::run(self.loaded) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{
-    Btf as KernelBtf, Ebpf, EbpfLoader,
+    Btf as KernelBtf, Ebpf, EbpfLoader, Endianness,
     maps::Map,
     programs::{
         BtfTracePoint, Program, ProgramError, ProgramInfo, TracePoint, links::FdLink,
@@ -15,19 +15,18 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tracer_common::{
-    settings::{Control, FIVE_LEVELS},
-    slot,
-};
+use tracer_common::slot;
 
 use crate::level::Level;
 
 use super::{
-    Capabilities, Error, HookState, Hooks, Options,
+    Error, Options,
     btf::Btf,
+    calibrate,
     cast::{self, Cast},
     hooks::{self, Hook, How, Set},
     kernel, maps,
+    unavailable::Offered,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer.bpf.o"));
@@ -45,62 +44,11 @@ pub(super) struct Loaded {
     ebpf: Ebpf,
     /// Until all programs are loaded: it is large.
     kernel_btf: Option<KernelBtf>,
-    hooks: &'static [Hook],
+    offered: Offered,
     /// By program.
     links: HashMap<&'static str, Link>,
-    missing: Vec<&'static str>,
-    can_read: bool,
-    exit_before_mm: bool,
-    has_run_delay: bool,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
-
-/// Why nothing is known that lies in memory.
-pub(super) const NOT_READABLE: &str = "lockdown=confidentiality: eBPF programs cannot read memory";
-
-/// What only memory tells of a process.
-const IN_MEMORY: [&str; 10] = [
-    "process.vpid",
-    "process.executable",
-    "process.args",
-    "process.working_directory",
-    "tracer.exec.path",
-    "tracer.exec.format",
-    "tracer.exec.file.name",
-    "tracer.exec.tries",
-    "tracer.exec_failed.path",
-    "tracer.cgroup_path",
-];
-
-/// The same of the ledger.
-const OF_MEMORY_IN_LEDGER: [&str; 6] = [
-    "tracer.ledger.signals",
-    "tracer.ledger.fds",
-    "tracer.ledger.changed.limits",
-    "tracer.ledger.all.signals",
-    "tracer.ledger.all.fds",
-    "tracer.ledger.all.limits",
-];
-
-/// What only the hooks of system calls tell.
-const OF_CALLS: [&str; 7] = [
-    "tracer.fork.duration_ns",
-    "tracer.fork.ns_per_mib",
-    RUN_DELAY,
-    "tracer.exec.failures",
-    "tracer.exec.tries",
-    "exec_failed",
-    "fork_failed",
-];
-
-const RUN_DELAY: &str = "tracer.fork.run_delay_ns";
-
-/// What only `sched_prepare_exec` tells of an exec.
-const OF_PREPARE: [&str; 2] = ["tracer.exec.load_ns", "tracer.exec.dropped"];
-
-/// What of the ledger only the state before an exec tells.
-const OF_BEFORE: [&str; 3] =
-    ["tracer.ledger.signals.reset", "tracer.ledger.fds.closed", "tracer.ledger.by_exec"];
 
 /// How EPERM reads; EACCES is the verifier's.
 const NOT_PERMITTED: &str = "(os error 1)";
@@ -111,6 +59,24 @@ fn load_error(e: impl std::error::Error) -> Error {
         return Error::Privilege(text);
     }
     Error::Load(text)
+}
+
+/// What is made from the kernel's type information, side by side: each takes as long as the verification of a large
+/// program.
+fn parse(blob: &[u8]) -> Result<(EbpfLoader<'static>, KernelBtf, Btf<'_>), Error> {
+    thread::scope(|scope| {
+        let loader = scope.spawn(|| {
+            // It reads the types by itself; the programs have no relocations that need them.
+            let mut loader = EbpfLoader::new();
+            loader.btf(None);
+            loader
+        });
+        let kernel_btf = scope.spawn(|| KernelBtf::parse(blob, Endianness::default()));
+        let btf = Btf::parse(blob)?;
+        let died = |_| Error::Load("a thread that parsed the kernel's BTF panicked".to_owned());
+        let kernel_btf = kernel_btf.join().map_err(died)?.map_err(load_error)?;
+        Ok((loader.join().map_err(died)?, kernel_btf, btf))
+    })
 }
 
 /// An error and what caused it, in one line, without the verifier's log.
@@ -131,20 +97,21 @@ fn chain(e: &dyn std::error::Error) -> String {
 }
 
 impl Loaded {
-    /// Makes the maps and fills in the constants; no program is in the kernel yet.
-    pub(super) fn new(btf: &Btf<'_>, options: &Options) -> Result<Self, Error> {
+    /// Makes the maps and fills in the constants; no program is in the kernel yet. `blob` is the kernel's type
+    /// information.
+    pub(super) fn new(blob: &[u8], options: &Options) -> Result<Self, Error> {
         if OBJECT.is_empty() {
             return Err(Error::NoObject);
         }
-        let offsets = kernel::offsets(btf)?;
+        let (mut loader, kernel_btf, btf) = parse(blob)?;
+        let offsets = kernel::offsets(&btf)?;
         let slots = slot::slots(options.max_processes);
         let overflow = slot::overflow(options.max_processes);
-        let cast = Cast::of_kernel(btf);
-        let settings = kernel::settings(btf, options, slots, cast);
+        let cast = Cast::of_kernel(&btf);
+        let settings = kernel::settings(&btf, options, slots, cast);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
-        let mut loader = EbpfLoader::new();
         loader
             .override_global("OFFSETS", offsets.as_slice(), true)
             .override_global("SETTINGS", tracer_common::bytes(&settings), true)
@@ -158,18 +125,11 @@ impl Loaded {
         let log = EbpfLogger::init(&mut ebpf)
             .inspect_err(|e| log::debug!("the eBPF programs cannot log: {e}"))
             .ok();
-        let hooks = hooks::hooks(&kernel::release());
-        let kernel_btf = KernelBtf::from_sys_fs().map_err(load_error)?;
-        let missing = hooks.iter().map(|hook| hook.name).filter(|name| !btf.has_tracepoint(name)).collect();
         Ok(Self {
             ebpf,
             kernel_btf: Some(kernel_btf),
-            hooks,
+            offered: Offered::new(&btf, &settings),
             links: HashMap::new(),
-            missing,
-            can_read: settings.can_read != 0,
-            exit_before_mm: settings.exit_before_mm != 0,
-            has_run_delay: btf.member("task_struct", "sched_info.pcount").is_some(),
             log,
         })
     }
@@ -178,20 +138,24 @@ impl Loaded {
     /// refused says why when it is attached.
     pub(super) fn load_all(&mut self, options: &Options) {
         let wanted: Vec<_> = self
+            .offered
             .hooks
             .iter()
             .filter(|hook| match hook.set.is_of_faults() {
-                true => self.can_read && hook.set.is_of(options.cow),
-                false => self.not_wanted(hook, options).is_none(),
+                true => self.offered.can_read && hook.set.is_of(options.cow),
+                false => self.offered.not_wanted(hook, options).is_none(),
             })
             .collect();
-        let (missing, kernel_btf) = (&self.missing, self.kernel_btf.as_ref());
+        let calibrates = self.offered.can_read && options.cow.has_classes();
+        let wanted = wanted.into_iter().map(|hook| (hook.program, hook.name));
+        let wanted = wanted.chain(calibrate::PROGRAMS.into_iter().filter(|_| calibrates));
+        let (missing, kernel_btf) = (&self.offered.missing, self.kernel_btf.as_ref());
         let mut programs: HashMap<_, _> = self.ebpf.programs_mut().collect();
         thread::scope(|scope| {
-            for hook in wanted.into_iter().filter(|hook| !missing.contains(&hook.name)) {
-                let program = programs.remove(hook.program);
+            for (program, tracepoint) in wanted.filter(|(_, tracepoint)| !missing.contains(tracepoint)) {
+                let program = programs.remove(program);
                 scope.spawn(move || match program {
-                    Some(Program::BtfTracePoint(program)) => load_typed(program, hook.name, kernel_btf),
+                    Some(Program::BtfTracePoint(program)) => load_typed(program, tracepoint, kernel_btf),
                     Some(Program::TracePoint(program)) => load_format(program),
                     _ => Ok(()),
                 });
@@ -199,9 +163,9 @@ impl Loaded {
         });
     }
 
-    /// False when the kernel forbids programs to read memory by its address.
-    pub(super) fn can_read(&self) -> bool {
-        self.can_read
+    /// What this kernel has.
+    pub(super) fn offered(&self) -> &Offered {
+        &self.offered
     }
 
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, Error> {
@@ -210,7 +174,7 @@ impl Loaded {
 
     /// Loads and attaches a program to a tracepoint.
     pub(super) fn attach(&mut self, name: &'static str, tracepoint: &str) -> Result<(), String> {
-        if self.missing.contains(&tracepoint) {
+        if self.offered.missing.contains(&tracepoint) {
             return Err(format!("this kernel has no tracepoint {tracepoint}"));
         }
         let program: &mut BtfTracePoint =
@@ -248,30 +212,10 @@ impl Loaded {
         }
     }
 
-    /// Why a program is not wanted that has nothing to do with counting copies; `None` when it is.
-    fn not_wanted(&self, hook: &Hook, options: &Options) -> Option<&'static str> {
-        let is_full = options.hooks == Hooks::Full;
-        let has_before = !self.missing.contains(&hooks::BEFORE_EXEC);
-        match hook.set {
-            Set::Calls if !is_full => Some("only with --hooks full"),
-            Set::Cwd if !options.cwd => Some("only with --cwd"),
-            Set::Threads if !options.threads => Some("only with --threads"),
-            Set::Prepare | Set::LedgerBefore if !has_before => {
-                Some("this kernel has no such tracepoint (6.10)")
-            }
-            Set::Ledger | Set::LedgerBefore | Set::LedgerCalls if !options.ledger => {
-                Some("only with --ledger changes or full")
-            }
-            Set::LedgerCalls if !is_full => Some("only with --hooks full"),
-            Set::LedgerCalls if has_before => Some("sched_prepare_exec tells it"),
-            _ => None,
-        }
-    }
-
     /// Attaches what is not for counting copies.
     pub(super) fn attach_lifecycle(&mut self, options: &Options) -> Result<(), Error> {
-        for hook in self.hooks {
-            if !hook.set.is_of_faults() && self.not_wanted(hook, options).is_none() {
+        for hook in self.offered.hooks {
+            if !hook.set.is_of_faults() && self.offered.not_wanted(hook, options).is_none() {
                 self.attach_hook(hook).map_err(|reason| {
                     if reason.contains(NOT_PERMITTED) {
                         Error::Privilege(reason)
@@ -296,7 +240,7 @@ impl Loaded {
 
     /// Attaches what counts copies at this level. All of it or nothing.
     pub(super) fn attach_faults(&mut self, level: Level) -> Result<(), String> {
-        for hook in self.hooks.iter().filter(|hook| hook.set.is_of(level)) {
+        for hook in self.offered.hooks.iter().filter(|hook| hook.set.is_of(level)) {
             self.attach_hook(hook).map_err(|e| format!("{}: {e}", hook.name))?;
         }
         Ok(())
@@ -312,7 +256,7 @@ impl Loaded {
 
     /// Unhooks in the reverse order of attachment.
     fn detach_set(&mut self, set: impl Fn(Set) -> bool) {
-        for hook in self.hooks.iter().rev().filter(|hook| set(hook.set)) {
+        for hook in self.offered.hooks.iter().rev().filter(|hook| set(hook.set)) {
             self.detach(hook.program);
         }
     }
@@ -331,78 +275,10 @@ impl Loaded {
             Program::TracePoint(program) => program.fd().ok(),
             _ => None,
         };
-        self.hooks.iter().filter_map(move |hook| {
+        self.offered.hooks.iter().filter_map(move |hook| {
             let fd = fd(hook.program)?;
             Some((hook, recursion_misses(fd.as_fd().as_raw_fd())))
         })
-    }
-
-    /// What works; `why_not_more` says why the level is lower than it could be, and is empty when it is not.
-    pub(super) fn capabilities(
-        &self,
-        options: &Options,
-        control: &Control,
-        level: Level,
-        why_not_more: &str,
-    ) -> Capabilities {
-        // The reason itself may be long, and there are many fields.
-        let not_at_level = format!("tracer.cow_level is {}", level.name());
-        let mut hooks: Vec<HookState> = Vec::new();
-        for hook in self.hooks {
-            let reason = match hook.set.is_of_faults() {
-                true => (!hook.set.is_of(level)).then_some(&*not_at_level),
-                false => self.not_wanted(hook, options),
-            };
-            let reason = reason.map(str::to_owned);
-            let state = HookState { name: hook.name, on: reason.is_none(), reason };
-            match hooks.iter_mut().find(|other| other.name == hook.name) {
-                // Several programs on one tracepoint.
-                Some(other) if state.on => *other = state,
-                Some(_) => {}
-                None => hooks.push(state),
-            }
-        }
-        let mut unavailable = Vec::new();
-        if options.hooks == Hooks::Base {
-            for field in OF_CALLS {
-                unavailable.push((field, "only with --hooks full".to_owned()));
-            }
-        }
-        let is_before = |hook: &&Hook| matches!(hook.set, Set::LedgerBefore | Set::LedgerCalls);
-        let tells_before = |hook: &Hook| self.not_wanted(hook, options).is_none();
-        if options.ledger && !self.hooks.iter().filter(is_before).any(tells_before) {
-            const WHY: &str =
-                "this kernel tells the state before an exec only with --hooks full (before 6.10)";
-            unavailable.extend(OF_BEFORE.map(|field| (field, WHY.to_owned())));
-        }
-        if self.missing.contains(&hooks::BEFORE_EXEC) {
-            let why = "this kernel does not tell the moment before an exec replaces the memory (before 6.10)";
-            unavailable.extend(OF_PREPARE.map(|field| (field, why.to_owned())));
-        }
-        if !self.exit_before_mm {
-            let why = "this kernel gives the memory up before it tells of the end (before 6.16)";
-            unavailable.push(("tracer.exit.memory", why.to_owned()));
-        }
-        if options.hooks == Hooks::Full && !self.has_run_delay {
-            unavailable.push((RUN_DELAY, "this kernel does not keep it (CONFIG_SCHED_INFO)".to_owned()));
-        }
-        if options.ledger && !self.can_read {
-            unavailable.extend(OF_MEMORY_IN_LEDGER.map(|field| (field, NOT_READABLE.to_owned())));
-        }
-        if !self.can_read {
-            unavailable.extend(IN_MEMORY.map(|field| (field, NOT_READABLE.to_owned())));
-            unavailable.extend(options.env.then(|| ("process.env_vars", NOT_READABLE.to_owned())));
-        }
-        unavailable.extend(level.unknown().iter().map(|&field| (field, not_at_level.clone())));
-        let levels = if control.flags & FIVE_LEVELS != 0 { 5 } else { 4 };
-        Capabilities {
-            kernel: kernel::release(),
-            hooks,
-            cow: level,
-            why_not_more: Some(why_not_more.to_owned()).filter(|why| !why.is_empty()),
-            page_table_levels: level.has_classes().then_some(levels),
-            unavailable,
-        }
     }
 }
 

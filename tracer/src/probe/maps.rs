@@ -60,9 +60,9 @@ impl Counts {
     /// The sums over all CPUs.
     pub(super) fn total(&self) -> Stats {
         let mut sum = NO_STATS;
-        for cpu in 0..self.0.len() {
+        for one in self.0.iter() {
             // SAFETY: inside the mapping; each word is read once.
-            let one = unsafe { self.0.element(cpu).read_volatile() };
+            let one = unsafe { one.read_volatile() };
             let add = |to: &mut [u64; KINDS], from: [u64; KINDS]| {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
             };

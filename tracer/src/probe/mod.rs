@@ -13,6 +13,7 @@ pub mod misc;
 pub mod procfs;
 mod selftest;
 mod table;
+mod unavailable;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -190,9 +191,7 @@ pub struct Probe {
 impl Probe {
     /// Loads the programs, attaches them, and finds out what works.
     pub fn start(options: &Options) -> Result<Self, Error> {
-        let blob = kernel::read_btf()?;
-        let btf = btf::Btf::parse(&blob)?;
-        let mut loaded = Loaded::new(&btf, options)?;
+        let mut loaded = Loaded::new(&kernel::read_btf()?, options)?;
         loaded.load_all(options);
         let counts = Counts::new(loaded.take_map("STATS")?)?;
         let slots = slot::slots(options.max_processes);
@@ -204,8 +203,6 @@ impl Probe {
         let (maps, names) = table(["THREADS", "THREAD_OVERFLOW"])?;
         let mut threads = Threads::new(maps, names, slots)?;
         let mut controls = Controls::new(loaded.take_map("CONTROL")?)?;
-        let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
-            .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
 
         // Copies first: their self-test makes processes that are nobody's business. What every fault passes is
         // idle until births, execs and deaths are seen, too.
@@ -223,7 +220,9 @@ impl Probe {
             // From here on each process is either born in sight or was there before. The latter have their place in
             // the table before their first fault is seen, since several of their threads may fault at once. One that
             // finds no room is counted as lost when it does something.
-            for tgid in procfs::tgids().map_err(|e| Error::Load(format!("/proc: {e}")))? {
+            let mut tgids = procfs::tgids().map_err(|e| Error::Load(format!("/proc: {e}")))?;
+            tgids.sort_unstable_by_key(|&tgid| processes.index(tgid));
+            for tgid in tgids {
                 if let Err(full) = processes.enter(tgid, 0) {
                     log::debug!("process {tgid}: {full}");
                 }
@@ -231,10 +230,11 @@ impl Probe {
         }
         control.flags &= !TESTING;
         controls.set(&control)?;
-        drop(btf);
-        drop(blob);
         loaded.shrink();
-        let capabilities = loaded.capabilities(options, &control, level, &why_not_more);
+        // Its pages count as ours when it is mapped: only after what starting needed was given back.
+        let ring = RingBuf::try_from(loaded.take_map("EVENTS")?)
+            .map_err(|e| Error::Load(format!("map EVENTS: {e}")))?;
+        let capabilities = loaded.offered().capabilities(options, &control, level, &why_not_more);
         Ok(Self {
             loaded,
             ring,
@@ -317,8 +317,13 @@ impl Probe {
         self.loaded.misses().map(|(hook, misses)| (hook.program, misses))
     }
 
+    /// Puts pids into the order in which asking for their counters costs least.
+    pub fn order(&self, tgids: &mut [u32]) {
+        tgids.sort_unstable_by_key(|&tgid| self.processes.index(tgid));
+    }
+
     /// The counters of a process, if it has any.
-    pub fn process(&self, tgid: u32) -> Option<Process> {
+    pub fn process(&mut self, tgid: u32) -> Option<Process> {
         self.processes.get(tgid)
     }
 

@@ -85,7 +85,7 @@ struct Test<'a> {
 }
 
 impl Test<'_> {
-    fn seen(&self, tgid: u32) -> Seen {
+    fn seen(&mut self, tgid: u32) -> Seen {
         let process: Option<Process> = self.processes.get(tgid);
         let count = |counter: u32| process.map_or(0, |p| p.counters[counter as usize]);
         let class = |class| count(counter::index(class, Mode::User));
@@ -106,7 +106,11 @@ impl Test<'_> {
     }
 
     /// Repeats `faults` of process `tgid` until they are counted as it says. The argument is the round.
-    fn rounds(&self, tgid: u32, mut faults: impl FnMut(usize) -> Result<Seen, String>) -> Result<(), String> {
+    fn rounds(
+        &mut self,
+        tgid: u32,
+        mut faults: impl FnMut(usize) -> Result<Seen, String>,
+    ) -> Result<(), String> {
         let mut what = String::new();
         let untouched = Pages::new(ROUNDS).map_err(|e| format!("mmap: {e}"))?;
         for round in 0..ROUNDS {
@@ -124,7 +128,7 @@ impl Test<'_> {
     }
 
     /// Private pages of a file that were read before, zero pages, and pages that were not touched before.
-    fn own_pages(&self) -> Result<(), String> {
+    fn own_pages(&mut self) -> Result<(), String> {
         let count = PAGES as u64;
         self.rounds(self.own, |_| {
             let private = Private::new().map_err(|e| e.to_string())?;

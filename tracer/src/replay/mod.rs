@@ -156,10 +156,8 @@ impl<R: Read> Reader<R> {
             return Err(Error::Version(version));
         }
         let mut frame = Vec::new();
-        if !read_frame(&mut input, &mut frame, 0)? {
-            return Err(Error::Truncated(0));
-        }
-        let StoredHead { mut head, hello_time_ns } = serde_json::from_slice(&frame)?;
+        let len = read_frame(&mut input, &mut frame, 0)?.ok_or(Error::Truncated(0))?;
+        let StoredHead { mut head, hello_time_ns } = serde_json::from_slice(&frame[..len])?;
         head.hello.time = Time(hello_time_ns);
         Ok(Self { input, head, frame, number: 0 })
     }
@@ -175,10 +173,10 @@ impl<R: Read> Reader<R> {
     /// When the input fails or is damaged; there is no way on after that.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
         self.number += 1;
-        if !read_frame(&mut self.input, &mut self.frame, self.number)? {
+        let Some(len) = read_frame(&mut self.input, &mut self.frame, self.number)? else {
             return Ok(None);
-        }
-        match frame::decode(&self.frame) {
+        };
+        match frame::decode(&self.frame[..len]) {
             Ok(event) => Ok(Some(event)),
             Err(error) => Err(Error::Event { number: self.number, error }),
         }
@@ -199,11 +197,11 @@ fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Reads one frame; false when the input ends before it.
-fn read_frame(input: &mut impl Read, frame: &mut Vec<u8>, number: u64) -> Result<bool, Error> {
+/// Reads one frame into the beginning of `frame`, and returns its length; `None` when the input ends before it.
+fn read_frame(input: &mut impl Read, frame: &mut Vec<u8>, number: u64) -> Result<Option<usize>, Error> {
     let mut len = [0; 4];
     match read_up_to(input, &mut len)? {
-        0 => return Ok(false),
+        0 => return Ok(None),
         4 => {}
         _ => return Err(Error::Truncated(number)),
     }
@@ -211,12 +209,15 @@ fn read_frame(input: &mut impl Read, frame: &mut Vec<u8>, number: u64) -> Result
     if len > MAX_FRAME_BYTES {
         return Err(Error::Truncated(number));
     }
-    frame.clear();
-    let read = input.take(u64::from(len)).read_to_end(frame)?;
-    if read < len as usize {
-        return Err(Error::Truncated(number));
+    let len = len as usize;
+    if frame.len() < len {
+        frame.resize(len, 0);
     }
-    Ok(true)
+    match input.read_exact(&mut frame[..len]) {
+        Ok(()) => Ok(Some(len)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::Truncated(number)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
