@@ -99,6 +99,16 @@ impl<'j, 'o> Parts<'j, 'o> {
     }
 }
 
+/// Panics when `value`, which was written behind `start`, is not as `serde_json` writes it.
+#[cfg(debug_assertions)]
+pub(super) fn compare(value: &impl Serialize, start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    serde_json::to_writer(&mut *out, value).expect("a Vec takes all bytes");
+    let (ours, theirs) = out[start..].split_at(end - start);
+    assert!(ours == theirs, "{} is written for {}", ours.escape_ascii(), theirs.escape_ascii());
+    out.truncate(end);
+}
+
 /// What a line has none of.
 fn none_of(what: &str) -> Error {
     Error::custom(format_args!("no line has {what}"))
