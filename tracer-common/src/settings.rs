@@ -29,10 +29,14 @@ pub struct Settings {
     /// Non-zero: the kernel's memory can be read by typed loads through [`CAST_CALL`], and this is the id of
     /// [`CAST_TYPE`] in the kernel's BTF.
     pub cast_type: u32,
+    /// Id of `struct task_struct` there, if `cast_type` is not 0.
+    pub task_type: u32,
     /// Number of the controller that limits processes (`pids_cgrp_id`); `u32::MAX` when the kernel has none.
     pub pids_controller: u32,
     /// Non-zero: exec records carry the environment.
     pub env: u32,
+    /// Non-zero: threads have a state, for their faults or their system calls.
+    pub threads: u32,
 }
 
 /// The instruction that calls the kernel's `bpf_rdonly_cast` (6.2), as the object has it: the loader writes the
@@ -46,7 +50,7 @@ pub const CAST_TYPE: &str = "pt_regs";
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 48);
+const _: () = assert!(size_of::<Settings>() == 56);
 
 /// [`Control::flags`]: five levels of page tables.
 pub const FIVE_LEVELS: u32 = 1 << 0;

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tracer_common::event::{CWD_BYTES, Cwd, FLAG_PATH_CUT, Kind, NAME_BYTES};
 
 use crate::{
-    kernel::{Pointer, Task, argument, offset, read_word, setting},
+    kernel::{Pointer, offset, read_word, setting, task_argument},
     maps, ring,
 };
 
@@ -19,7 +19,7 @@ const STEPS: u32 = 48;
 /// Tells where a process is that runs a new program.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn cwd_exec(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(argument(&ctx, 0));
+    let task = task_argument(&ctx, 0);
     let tgid = task.tgid();
     if setting!(can_read) == 0 || (setting!(tree) != 0 && maps::process(tgid).is_none()) {
         return 0;

@@ -23,7 +23,7 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Pointer, Task, Typed, argument, offset, read_user, setting},
+    kernel::{Pointer, Task, Typed, argument, offset, read_user, setting, task_argument},
     maps, ring,
 };
 
@@ -35,7 +35,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let interp = bprm.follow(offset!(bprm_interp));
     let is_script = interp.address() != filename.address();
     let counts = Some((bprm.read(offset!(bprm_argc)), bprm.read(offset!(bprm_envc))));
-    report(0, Task(argument(&ctx, 0)), ctx.arg(1), counts, |tail, flags| {
+    report(0, task_argument(&ctx, 0), ctx.arg(1), counts, |tail, flags| {
         *flags |= of_binprm(bprm);
         let path_len = read_path(tail, filename.address(), flags);
         let interp_len = if is_script {

@@ -19,7 +19,7 @@ use tracer_common::{
 use crate::{
     cow,
     exec::fork_parent_totals,
-    kernel::{CpuTime, Pointer, Signal, Task, argument, setting},
+    kernel::{CpuTime, Pointer, Signal, Task, setting, task_argument},
     maps, ring, start,
     syscall::EXIT_GROUP,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// Settles the last fault of each thread; in the last one, reports the death with the final counters.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
-    ended(Task(argument(&ctx, 0)));
+    ended(task_argument(&ctx, 0));
     0
 }
 
@@ -155,7 +155,7 @@ fn usage<P: Pointer>(signal: Signal<P>, time: CpuTime) -> Usage {
 /// Drops the entry of a process that was reaped, and tells who could have reaped it.
 #[btf_tracepoint(function = "sched_process_free")]
 pub fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
-    let task = Task(argument(&ctx, 0));
+    let task = task_argument(&ctx, 0);
     let tgid = task.tgid();
     if task.tid() != tgid {
         return 0;

@@ -14,7 +14,7 @@ use tracer_common::{
 
 use crate::{
     cow,
-    kernel::{Mm, Reached, Task, Typed, argument, current_ids, read_user, setting},
+    kernel::{Mm, Reached, Task, Typed, current_ids, read_user, setting, task_argument},
     maps, ring, syscall,
 };
 
@@ -28,7 +28,7 @@ const CSIGNAL: u64 = 0xff;
 /// Enters the child into the table, or counts a thread on its process.
 #[btf_tracepoint(function = "task_newtask")]
 pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
-    let child = Task(argument(&ctx, 0));
+    let child = task_argument(&ctx, 0);
     if !enter(child, ctx.arg(1)) {
         warn!(&ctx, "no room in the table for process {}", child.tgid());
     }
@@ -38,7 +38,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
 /// Reports the birth of a process.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    report(Task(argument(&ctx, 1)));
+    report(task_argument(&ctx, 1));
     0
 }
 
@@ -47,7 +47,7 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 /// parent under the run queue's lock, just before the child can run.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    let child = Task(argument(&ctx, 0));
+    let child = task_argument(&ctx, 0);
     if child.tid() != child.tgid() {
         enter(child, CLONE_THREAD);
         return 0;

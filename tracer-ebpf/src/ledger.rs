@@ -20,7 +20,7 @@ use tracer_common::{
 
 use crate::{
     fork,
-    kernel::{Pointer, Task, Typed, argument, current_ids, setting},
+    kernel::{Pointer, Task, Typed, current_ids, setting, task_argument},
     maps, ring,
     syscall::{EXECVE, EXECVEAT},
 };
@@ -32,7 +32,7 @@ const EXECVEAT_32: u64 = 358;
 /// Tells the states of parent and child at a birth.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn ledger_fork(ctx: BtfTracePointContext) -> i32 {
-    born(Task(argument(&ctx, 0)), Task(argument(&ctx, 1)));
+    born(task_argument(&ctx, 0), task_argument(&ctx, 1));
     0
 }
 
@@ -40,7 +40,7 @@ pub fn ledger_fork(ctx: BtfTracePointContext) -> i32 {
 /// lock.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn ledger_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    born(Task::current(), Task(argument(&ctx, 0)));
+    born(Task::current(), task_argument(&ctx, 0));
     0
 }
 
@@ -61,7 +61,7 @@ fn born<P: Pointer>(parent: Task<P>, child: Task<Typed>) {
 /// Tells the state before an exec.
 #[btf_tracepoint(function = "sched_prepare_exec")]
 pub fn ledger_prepare(ctx: BtfTracePointContext) -> i32 {
-    of_exec(Phase::Before, Task(argument(&ctx, 0)));
+    of_exec(Phase::Before, task_argument(&ctx, 0));
     0
 }
 
@@ -90,7 +90,7 @@ pub fn ledger_enter(ctx: BtfTracePointContext) -> i32 {
 /// Tells the state after an exec. Where tracepoints can be preempted, one that is not told is counted as lost.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn ledger_exec(ctx: BtfTracePointContext) -> i32 {
-    of_exec(Phase::After, Task(argument(&ctx, 0)));
+    of_exec(Phase::After, task_argument(&ctx, 0));
     0
 }
 

@@ -254,6 +254,9 @@ pub(crate) fn drop_process(tgid: u32) {
 /// The state of a thread, if it has any.
 #[inline(always)]
 pub(crate) fn thread(tid: u32) -> Option<*mut Thread> {
+    if setting!(threads) == 0 {
+        return None;
+    }
     Threads::get(tid)
 }
 

@@ -18,14 +18,14 @@ use tracer_common::{
 };
 
 use crate::{
-    kernel::{Pointer, Task, argument, current_ids, setting},
+    kernel::{Pointer, Task, current_ids, setting, task_argument},
     maps,
 };
 
 /// Notes the memory that an exec replaces, and when it begins to.
 #[btf_tracepoint(function = "sched_prepare_exec")]
 pub fn sched_prepare_exec(ctx: BtfTracePointContext) -> i32 {
-    prepared(Task(argument(&ctx, 0)));
+    prepared(task_argument(&ctx, 0));
     0
 }
 

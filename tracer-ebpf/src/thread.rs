@@ -7,7 +7,7 @@ use aya_ebpf::{
 use tracer_common::event::{EndedBy, Kind, Thread};
 
 use crate::{
-    kernel::{Pointer, Task, argument, setting},
+    kernel::{Pointer, Task, setting, task_argument},
     maps, ring,
     syscall::EXIT_GROUP,
 };
@@ -21,7 +21,7 @@ const EXIT_GROUP_32: u64 = 252;
 /// Reports the end of a thread, unless it is the first of its process.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn thread_exit(ctx: BtfTracePointContext) -> i32 {
-    ended(Task(argument(&ctx, 0)));
+    ended(task_argument(&ctx, 0));
     0
 }
 

@@ -41,8 +41,10 @@ pub(crate) static SETTINGS: Settings = Settings {
     typed_rss: 0,
     slot_mask: 0,
     cast_type: 0,
+    task_type: 0,
     pids_controller: 0,
     env: 0,
+    threads: 0,
 };
 
 /// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
@@ -97,23 +99,42 @@ pub(crate) fn read_word(address: u64) -> Option<u64> {
     if cast_type == 0 {
         return read_kernel(address);
     }
-    let word: *const u64;
+    let word = cast(address, cast_type).cast::<u64>();
+    // SAFETY: the kernel makes a fault in it read 0.
+    Some(unsafe { word.read_volatile() })
+}
+
+/// The address as a pointer to the type of this id in the kernel's BTF. What it points to may be gone, for all that the
+/// verifier knows: a fault reads 0.
+#[inline(always)]
+fn cast(address: u64, type_id: u32) -> *const u8 {
+    let pointer: *const u8;
     // SAFETY: the arguments and the result are those of `bpf_rdonly_cast`, which clobbers as any call does.
     unsafe {
         asm!(
             ".8byte {call}",
             call = const CAST_CALL,
-            out("r0") word,
+            out("r0") pointer,
             inlateout("r1") address => _,
-            inlateout("r2") u64::from(cast_type) => _,
+            inlateout("r2") u64::from(type_id) => _,
             lateout("r3") _,
             lateout("r4") _,
             lateout("r5") _,
             options(nomem, nostack),
         );
     }
-    // SAFETY: the kernel makes a fault in it read 0.
-    Some(unsafe { word.read_volatile() })
+    pointer
+}
+
+/// A task, without the verifier's trust in it. From a pointer that it trusts, it looks up at each load of another one
+/// whether that is to be trusted, too: among all names of the kernel's types, which is most of its time
+/// (btf_nested_type_is_trusted() in kernel/bpf/btf.c, 6.3).
+#[inline(always)]
+fn untrusted(task: *const u8) -> *const u8 {
+    match setting!(task_type) {
+        0 => task,
+        type_id => cast(task as u64, type_id),
+    }
 }
 
 /// Reads the current process's memory; `None` when that failed, or is forbidden.
@@ -198,6 +219,12 @@ impl Pointer for Reached {
 #[inline(always)]
 pub(crate) fn argument(ctx: &BtfTracePointContext, n: usize) -> Typed {
     Typed(ctx.arg(n))
+}
+
+/// Argument `n` of a tp_btf program, as a task.
+#[inline(always)]
+pub(crate) fn task_argument(ctx: &BtfTracePointContext, n: usize) -> Task<Typed> {
+    Task(Typed(untrusted(ctx.arg(n))))
 }
 
 /// Tgid and tid of the thread that runs the program.

@@ -7,7 +7,7 @@ use tracer_common::{
     offsets::MISSING,
 };
 
-use super::{Mm, Pointer, Reached, offset, read_kernel, setting};
+use super::{Mm, Pointer, Reached, offset, read_kernel, setting, untrusted};
 
 /// `struct task_struct`: a thread.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ impl Task<Reached> {
     pub(crate) fn current() -> Self {
         if setting!(typed_current) != 0 {
             // SAFETY: no arguments, always valid.
-            return Self(Reached(unsafe { bpf_get_current_task_btf() }.cast_const().cast()));
+            return Self(Reached(untrusted(unsafe { bpf_get_current_task_btf() }.cast_const().cast())));
         }
         // SAFETY: no arguments, always valid.
         Self(Reached(unsafe { bpf_get_current_task() } as *const u8))
@@ -29,8 +29,8 @@ impl Task<Reached> {
     #[inline(always)]
     pub(crate) fn user_regs(self) -> Regs<Reached> {
         if setting!(typed_current) != 0 {
-            // SAFETY: the argument is the current task.
-            let regs = unsafe { bpf_task_pt_regs(self.0.0.cast_mut().cast()) };
+            // SAFETY: the argument is the current task, which the verifier must trust.
+            let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
             return Regs(Reached(regs as *const u8));
         }
         // They lie at the top of the kernel stack (arch/x86/include/asm/processor.h; before FRED, 6.9).

@@ -11,12 +11,15 @@ pub(super) struct Cast {
     function: u32,
     /// Id of [`CAST_TYPE`].
     pub(super) of: u32,
+    /// Id of `struct task_struct`.
+    pub(super) task: u32,
 }
 
 impl Cast {
     /// `None` on kernels without it (before 6.2), or when the kernel's memory must not be read.
     pub(super) fn of_kernel(btf: &Btf<'_>) -> Option<Self> {
-        let cast = Self { function: btf.function_id("bpf_rdonly_cast")?, of: btf.struct_id(CAST_TYPE)? };
+        let (function, task) = (btf.function_id("bpf_rdonly_cast")?, btf.struct_id("task_struct")?);
+        let cast = Self { function, of: btf.struct_id(CAST_TYPE)?, task };
         kernel::can_read().then_some(cast)
     }
 }
@@ -44,7 +47,7 @@ mod tests {
     #[test]
     fn only_the_calls_are_changed() {
         let object = [1, CAST_CALL, CAST_CALL + 1, CAST_CALL].map(u64::to_le_bytes).concat();
-        let cast = Some(Cast { function: 7, of: 8 });
+        let cast = Some(Cast { function: 7, of: 8, task: 9 });
         let words =
             |object: Vec<u8>| object.as_chunks().0.iter().map(|w| u64::from_le_bytes(*w)).collect::<Vec<_>>();
         assert_eq!(words(patched(&object, cast)), [1, 0x7_0000_2085, CAST_CALL + 1, 0x7_0000_2085]);

@@ -9,7 +9,7 @@ use tracer_common::{
     settings::Settings,
 };
 
-use super::{Error, Options, btf::Btf, cast::Cast};
+use super::{Error, Hooks, Options, btf::Btf, cast::Cast};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -75,11 +75,13 @@ pub(super) fn settings(btf: &Btf<'_>, options: &Options, slots: u32, cast: Optio
         typed_rss: u32::from(btf.member("mm_struct", "rss_stat[0].count").is_some()),
         slot_mask: slots - 1,
         cast_type: cast.map_or(0, |cast| cast.of),
+        task_type: cast.map_or(0, |cast| cast.task),
         pids_controller: btf
             .member("pids_cgroup", "limit")
             .and_then(|_| btf.enumerator("cgroup_subsys_id", "pids_cgrp_id"))
             .unwrap_or(MISSING),
         env: u32::from(options.env),
+        threads: u32::from(options.cow.has_classes() || options.hooks == Hooks::Full),
     }
 }
 
