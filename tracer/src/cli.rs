@@ -87,7 +87,7 @@ pub struct Run {
     #[arg(long)]
     pub events: bool,
 
-    /// Of each process only who it was, how long it ran, how it ended and what was copied: a fifth of the bytes
+    /// Of each process only who it was, how long it ran, how it ended and what was copied, in some 350 bytes
     #[arg(long)]
     pub compact: bool,
 
@@ -165,7 +165,7 @@ pub struct Replay {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Of each process only who it was, how long it ran, how it ended and what was copied: a fifth of the bytes
+    /// Of each process only who it was, how long it ran, how it ended and what was copied, in some 350 bytes
     #[arg(long)]
     pub compact: bool,
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
 
 use super::trial;
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     harness::{Plan, Run},
     kprobe::{Call, NewPages},
     machine::Swap,
-    stream::number,
+    stream::{at, number},
     temp::TempDir,
 };
 
@@ -122,21 +123,23 @@ fn test(id: &str, plan: Plan, least: i64) -> Outcome {
         check.field(line, "/tracer/complete", true);
     }
     let sum = |counter: &str| run.stream.timelines().iter().map(|line| number(line, counter)).sum::<i64>();
-    let [copies, eager, huge, upgrades] = ["copies", "by/eager", "by_page/huge", "zero_upgrades"]
-        .map(|name| sum(&format!("/tracer/cow/{name}")));
-    let seen = copies - eager - huge + upgrades;
+    let [copies, eager, upgrades] =
+        ["copies", "by/eager", "zero_upgrades"].map(|name| sum(&format!("/tracer/cow/{name}")));
+    let seen = run.stream.timelines().into_iter().map(new_pages).sum::<i64>();
     check.that(seen >= least, format!("{copies} copies, {upgrades} upgrades: too few"));
     match probe {
         Err(error) => cases::tell(id, format!("no probe: {error}"), "-"),
         Ok(probe) => {
             let calls = of_run(&run, probe.stop()?);
-            let count =
-                |callers: &[&str]| -> i64 { callers.iter().filter_map(|caller| calls.get(*caller)).sum() };
+            let count = |callers: &[&str]| of_callers(calls.iter(), callers);
             let truth = count(COPIES);
             // How many there are depends on time, by how many the two differ must not.
             println!("{id}: the kernel counts {truth} copies and upgrades, tracer {seen}");
             cases::tell(id, "the kernel's own count", format_args!("{} off", seen - truth));
             check.same(format!("copies and upgrades, and calls of the kernel: {calls:?}"), seen, truth);
+            if seen != truth {
+                check.fail(apart(&run, &calls));
+            }
             check.same("copies by fork", eager, count(FORK));
         }
     }
@@ -157,14 +160,40 @@ const COPIES: &[&str] = &[
 /// The copies of pinned pages by fork.
 const FORK: &[&str] = &["copy_page_range", "copy_pte_range", "copy_present_page", "copy_present_ptes"];
 
-/// Calls by caller, of the threads of the run only.
-fn of_run(run: &Run, calls: Vec<Call>) -> BTreeMap<String, i64> {
+/// Copies and upgrades that a line tells of.
+fn new_pages(line: &Value) -> i64 {
+    let [copies, eager, huge, upgrades] = ["copies", "by/eager", "by_page/huge", "zero_upgrades"]
+        .map(|name| number(line, &format!("/tracer/cow/{name}")));
+    copies - eager - huge + upgrades
+}
+
+/// Numbers of calls, by thread and caller.
+type Calls = BTreeMap<(i64, String), i64>;
+
+fn of_callers<'a>(calls: impl Iterator<Item = (&'a (i64, String), &'a i64)>, callers: &[&str]) -> i64 {
+    calls.filter(|((_, caller), _)| callers.contains(&caller.as_str())).map(|(_, count)| count).sum()
+}
+
+/// Where the two counts differ, if each process has one thread only.
+fn apart(run: &Run, calls: &Calls) -> String {
+    let of_line = |line: &Value| {
+        let (pid, seen) = (number(line, "/process/pid"), new_pages(line));
+        let own = || calls.range((pid, String::new())..(pid + 1, String::new()));
+        let truth = of_callers(own(), COPIES);
+        let cow = at(line, "/tracer/cow");
+        (seen != truth).then(|| format!("pid {pid}: {seen} of {truth}: {cow}, {:?}", Vec::from_iter(own())))
+    };
+    run.stream.timelines().into_iter().filter_map(of_line).collect::<Vec<_>>().join("\n")
+}
+
+/// Calls of the threads of the run only.
+fn of_run(run: &Run, calls: Vec<Call>) -> Calls {
     let pids: Vec<_> = run.stream.timelines().iter().map(|line| number(line, "/process/pid")).collect();
     let mut counts = BTreeMap::new();
     for Call { comm, tid, caller } in calls {
         // The first process has tracer's name until its exec.
         if comm == NAME || pids.contains(&tid) {
-            *counts.entry(caller).or_default() += 1;
+            *counts.entry((tid, caller)).or_default() += 1;
         }
     }
     counts
