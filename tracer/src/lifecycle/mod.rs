@@ -89,7 +89,7 @@ pub struct Config {
     pub clock_ticks_per_s: u64,
     /// Pid of the daemon: its child is the command.
     pub self_tgid: u32,
-    /// The namespaces that the machine began with, as [`Place::namespaces`](place::Place::namespaces).
+    /// The namespaces that the machine began with, as [`Place::namespaces`](tracer_common::place::Place::namespaces).
     pub namespaces: Namespaces,
     /// Processes whose descendants, and they themselves, are
     /// [in the tree](crate::record::Subject::in_tree).

@@ -239,7 +239,7 @@ impl<'a> Record<'a> {
         write(limit);
     }
 
-    /// The same, but of a process life only what [`compact`] tells, in some 300 bytes.
+    /// The same, but of a process life only the most important, in some 350 bytes.
     pub fn write_compact(&self, host: &str, sequence: u64, out: &mut Vec<u8>) {
         match self {
             Self::Timeline(r) => {

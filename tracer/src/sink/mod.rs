@@ -1,5 +1,5 @@
 //! Where the lines go. A [`Sink`] takes whole lines; [`jsonl`] makes them of records, numbers and
-//! buffers them; [`file`] keeps whatever was written whole, also when the disk is full.
+//! buffers them; [`mod@file`] keeps whatever was written whole, also when the disk is full.
 
 pub mod file;
 pub mod jsonl;
