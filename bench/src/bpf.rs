@@ -25,6 +25,11 @@ impl Runs {
         (self.count > 0).then(|| self.ns as f64 / self.count as f64)
     }
 
+    pub(crate) fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.ns += more.ns;
+    }
+
     pub(crate) fn since(self, before: Self) -> Self {
         Self { count: self.count - before.count, ns: self.ns - before.ns }
     }

@@ -204,9 +204,13 @@ impl Session {
             let after = runs(&programs)?;
             drop(stats);
             running.stop()?;
+            // The tracer may hold more than one program for a hook: it calibrates with some that are detached by now.
+            let mut spent: BTreeMap<&str, Runs> = BTreeMap::new();
             for ((hook, _), (before, after)) in programs.iter().zip(before.iter().zip(&after)) {
-                let spent = after.since(*before);
-                let seen = seen.entry(hook.clone()).or_default();
+                spent.entry(hook).or_default().add(after.since(*before));
+            }
+            for (hook, spent) in spent {
+                let seen = seen.entry(hook.to_owned()).or_default();
                 seen.runs.push(spent.count as f64);
                 seen.own.extend(spent.ns_per_run());
             }
