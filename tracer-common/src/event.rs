@@ -121,6 +121,12 @@ pub const FLAG_ENV_UNREADABLE: u32 = 1 << 11;
 /// [`Header::flags`] of [`Exec`]: the environment has more than [`ENV_BYTES`].
 pub const FLAG_ENV_CUT: u32 = 1 << 12;
 
+/// [`Header::flags`] of [`Fork`]: the fork-time parent is left out by its name: nothing else is told of it.
+pub const FLAG_PARENT_OUTSIDE: u32 = 1 << 13;
+/// [`Header::flags`] of [`Fork`]: the process was left out by its name until now. When it was born is its start time;
+/// what is not known any more of its birth is 0, or what the fields say of the unknown.
+pub const FLAG_LATE: u32 = 1 << 14;
+
 /// The beginning of each record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,7 +159,8 @@ pub struct Fork {
     pub parent_start_time_ns: u64,
     /// CLONE_* flags, from `task_newtask`; without the exit signal.
     pub clone_flags: u64,
-    /// Bytes of page tables built for the child (`mm->pgtables_bytes`); 0 when it shares the memory.
+    /// Bytes of page tables built for the child (`mm->pgtables_bytes`); 0 when it shares the memory, `u64::MAX`
+    /// when it is not known.
     pub pgtable_bytes: u64,
     /// Anonymous pages that the child got mapped (`mm->rss_stat`); 0 when it shares the memory. From 6.2 the kernel
     /// keeps this sum per CPU and exact only to a batch: less than 32 pages (or twice the CPUs) on each CPU. Above
@@ -167,13 +174,13 @@ pub struct Fork {
     pub duration_ns: u64,
     /// Where the child begins.
     pub place: Place,
-    /// Pages that fork copied because they were pinned.
+    /// Pages that fork copied because they were pinned; `u64::MAX` when that is not known.
     pub eager_copies: u64,
     /// Counters of the parent at this moment.
     pub parent: Totals,
-    /// The process that called fork (the fork-time parent).
+    /// The process that called fork (the fork-time parent); with [`FLAG_LATE`] 0 when it was there before us.
     pub parent_tgid: u32,
-    /// The thread that called fork.
+    /// The thread that called fork; 0 when it is not known.
     pub parent_tid: u32,
     /// Parent as the kernel names it now (`real_parent`): another one than the caller with CLONE_PARENT.
     pub real_parent_tgid: u32,
@@ -187,7 +194,7 @@ pub struct Fork {
     pub vpid: u32,
     /// Non-zero when the child shares the parent's memory (CLONE_VM).
     pub shares_mm: u32,
-    /// Mappings that the child got (`mm->map_count`); 0 when it shares the memory.
+    /// Mappings that the child got (`mm->map_count`); 0 when it shares the memory, `u32::MAX` when it is not known.
     pub mappings: u32,
     /// Always 0.
     pub reserved: u32,

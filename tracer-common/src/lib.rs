@@ -14,9 +14,11 @@ macro_rules! wire {
     )* };
 }
 
+pub mod constant;
 pub mod counter;
 pub mod event;
 pub mod ledger;
+pub mod names;
 pub mod offsets;
 pub mod place;
 pub mod settings;

@@ -1,8 +1,8 @@
 //! Where the kernel keeps the fields that the eBPF programs read.
 //!
-//! The daemon resolves each from the running kernel's BTF and writes the struct into the object's
-//! `.rodata` before it is loaded, where the verifier folds it into constants and checks each typed
-//! load against the kernel's own types. A field that the kernel does not have is [`MISSING`].
+//! The daemon resolves each from the running kernel's BTF and writes it into the instructions that need it before they are
+//! loaded ([`crate::constant`]). The verifier checks each typed load against the kernel's own types. A field that the
+//! kernel does not have is [`MISSING`].
 
 /// The value of an offset whose field does not exist.
 pub const MISSING: u32 = u32::MAX;
@@ -22,17 +22,6 @@ macro_rules! offsets {
         /// member, parted by `|`, where kernels name it differently; an empty one is the size.
         /// Of a bit-field, which ends in `:bit`, it is the number of the first bit.
         pub const SOURCES: [(&str, &str, &str); OFFSETS] = [$((stringify!($field), $of, $path)),*];
-
-        impl Offsets {
-            /// Nothing is known yet.
-            pub const NONE: Self = Self { $($field: MISSING,)* };
-
-            /// From values in the order of [`SOURCES`].
-            pub const fn from_array(a: [u32; OFFSETS]) -> Self {
-                let [$($field),*] = a;
-                Self { $($field,)* }
-            }
-        }
     };
 }
 

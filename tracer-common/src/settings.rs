@@ -2,7 +2,7 @@
 
 use crate::Wire;
 
-/// Constants of a load, in `.rodata`: the verifier drops the branches that they exclude.
+/// Constants of a load ([`crate::constant`]): the verifier drops the branches that they exclude.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -37,6 +37,8 @@ pub struct Settings {
     pub env: u32,
     /// Non-zero: threads have a state, for their faults or their system calls.
     pub threads: u32,
+    /// How many [`Names`](crate::names::Names) there are; if any, only processes that have had one of them are traced.
+    pub names: u32,
 }
 
 /// The instruction that calls the kernel's `bpf_rdonly_cast` (6.2), as the object has it: the loader writes the
@@ -50,7 +52,7 @@ pub const CAST_TYPE: &str = "pt_regs";
 
 // SAFETY: `repr(C)` and u32 only.
 unsafe impl Wire for Settings {}
-const _: () = assert!(size_of::<Settings>() == 56);
+const _: () = assert!(size_of::<Settings>() == 60);
 
 /// [`Control::flags`]: five levels of page tables.
 pub const FIVE_LEVELS: u32 = 1 << 0;
@@ -59,7 +61,12 @@ pub const HAS_ALLOC: u32 = 1 << 1;
 /// [`Control::flags`]: the self-test runs: only faults of the processes in the map `PROCESSES` are followed.
 pub const TESTING: u32 = 1 << 2;
 
-/// What was found out on the running kernel, in the map `CONTROL`; written by the daemon only.
+/// _PAGE_DIRTY in a page-table entry (arch/x86/include/asm/pgtable_types.h).
+pub const DIRTY: u64 = 1 << 6;
+/// _PAGE_SAVED_DIRTY there: from 6.6, _PAGE_DIRTY and read only would be a shadow stack. Before, the bit was another.
+pub const SAVED_DIRTY: u64 = 1 << 58;
+
+/// What was found out on the running kernel: the programs' only variable, in the map `.bss`; written by the daemon only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
@@ -73,11 +80,17 @@ pub struct Control {
     pub flags: u32,
     /// Non-zero: children of the daemon are adopted as roots of the tree.
     pub adopt: u32,
+    /// Where a kernel stack holds the registers of its thread's entry from user mode, in bytes from its lower end; 0 when
+    /// that is not known, or of no use without [`CAST_CALL`].
+    pub regs_offset: u64,
+    /// The bit of a page-table entry that says, when it may not be written any more, that it was written: [`DIRTY`] or
+    /// [`SAVED_DIRTY`]. 0 when that is not known.
+    pub dirty: u64,
 }
 
-// SAFETY: `repr(C)`, three u64 and two u32.
+// SAFETY: `repr(C)`, three u64, two u32 and two u64.
 unsafe impl Wire for Control {}
-const _: () = assert!(size_of::<Control>() == 32);
+const _: () = assert!(size_of::<Control>() == 48);
 
 /// The calibration's question and its answers, in the map `CALIBRATION`.
 #[repr(C)]
@@ -101,11 +114,15 @@ pub struct Calibration {
     pub alloc_tgid: u32,
     /// Out: the `struct page` that was allocated.
     pub page: u64,
+    /// Out: [`Control::regs_offset`].
+    pub regs_offset: u64,
+    /// Out: the page-table entry of `address`, which may be read only.
+    pub entry: u64,
 }
 
 // SAFETY: `repr(C)`, every field naturally aligned without a gap.
 unsafe impl Wire for Calibration {}
-const _: () = assert!(size_of::<Calibration>() == 56);
+const _: () = assert!(size_of::<Calibration>() == 72);
 
 /// Candidates tried in one run of the calibration.
 pub const GIB_PER_RUN: u32 = 8;

@@ -26,8 +26,9 @@ pub struct Process {
     pub mm_totals: Totals,
     /// Fork-time parent; 0 when it was there before us.
     pub parent_tgid: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Non-zero while it is left out by its name: one more than the number of the system call that made it, or
+    /// [`NOT_MADE_BY_CALL`]. 0 from the moment on that it is traced.
+    pub outside: u32,
     /// The leader's name before it was last changed by itself, as each exec does; empty when it has not been.
     pub comm_before: [u8; COMM_BYTES],
     /// Its counters.
@@ -38,19 +39,30 @@ pub struct Process {
     pub run_delay: u64,
 }
 
+/// [`Process::outside`]: the system call is not known, or there was none.
+pub const NOT_MADE_BY_CALL: u32 = u32::MAX;
+
 /// Bytes of a value of the maps `THREADS` and `THREAD_OVERFLOW`, which only the eBPF programs look into.
-pub const THREAD_BYTES: usize = 96;
+pub const THREAD_BYTES: usize = 104;
+
+/// What became of the records of one [`Kind`]: side by side, as each of them counts twice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Events that were to be recorded.
+    pub seen: u64,
+    /// Those that were put into the ring.
+    pub submitted: u64,
+    /// Those that found the ring full.
+    pub ring_full: u64,
+}
 
 /// Counts of one CPU; an element of the map `STATS`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Events of each [`Kind`] that were to be recorded.
-    pub seen: [u64; KINDS],
-    /// Those that were put into the ring.
-    pub submitted: [u64; KINDS],
-    /// Those that found the ring full.
-    pub ring_full: [u64; KINDS],
+    /// By [`Kind`].
+    pub records: [Fates; KINDS],
     /// Processes that found their table full: no counters for them.
     pub process_full: u64,
     /// Faults that found the table of threads full: not counted.
@@ -61,5 +73,6 @@ pub struct Stats {
 
 wire! {
     Process = 7 * 8 + COMM_BYTES + size_of::<Totals>() + size_of::<Counters>() + size_of::<Start>(),
-    Stats = (3 * KINDS + 3) * 8,
+    Fates = 3 * 8,
+    Stats = KINDS * size_of::<Fates>() + 3 * 8,
 }

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tracer_common::counter;
 
 use crate::{
-    kernel::{Pointer as _, Task, argument, current_ids},
+    kernel::{Pointer as _, Reached, Regs, Task, argument},
     maps, page,
 };
 
@@ -74,12 +74,8 @@ pub fn mm_page_alloc_format(ctx: TracePointContext) -> u32 {
         )
     };
     // A failed allocation has no frame.
-    if order == 0
-        && is_user_page(gfp)
-        && pfn != u64::MAX
-        && let Some(control) = maps::control()
-    {
-        allocated(page::address(control, pfn), gfp & GFP_ZERO != 0);
+    if order == 0 && is_user_page(gfp) && pfn != u64::MAX {
+        allocated(page::address(pfn), gfp & GFP_ZERO != 0);
     }
     0
 }
@@ -89,40 +85,22 @@ fn allocated(page: u64, zeroed: bool) {
     if page == 0 {
         return;
     }
-    let (tgid, tid) = current_ids();
-    let Some(control) = maps::control() else { return };
-    let known = maps::thread(tid);
     let task = Task::current();
-    let regs = task.user_regs();
-    let Some(mm) = task.mm() else { return };
-    if let Some(state) = known {
+    let (tgid, tid) = task.own_ids();
+    if let Some(state) = maps::thread(tid) {
         // SAFETY: a map value; only its own thread works on it.
         let t = unsafe { &mut *state };
         if t.is_inside(task) {
-            // A zeroed page is a first touch: nothing to look up.
-            if !zeroed && !t.was_present() && t.allocated == 0 {
-                let entry = t.walk(control, Some(mm));
-                t.entry = entry.value;
-                t.level = entry.level;
-            }
-            if zeroed {
-                t.allocated_zeroed = 1;
-            } else {
-                t.allocated = 1;
-            }
-            t.page = page;
-            return;
+            return t.allocated(page, zeroed, task);
         }
     }
-    if !maps::is_followed(control, tgid) {
-        return;
-    }
+    let Some(mm) = task.mm() else { return };
     let lock = mm.lock_count();
-    let call = regs.orig_ax();
     if lock & 1 != 0 {
         // Held for writing by this thread: dup_mmap copies a pinned page for the child.
         if !zeroed
             && mm.lock_owner() == task.0.address()
+            && maps::is_followed(tgid)
             && let Some(state) = maps::thread_or_new(tid)
         {
             // SAFETY: as above.
@@ -130,7 +108,8 @@ fn allocated(page: u64, zeroed: bool) {
         }
     } else if lock >> 8 != 0 {
         // Held for reading outside a fault: get_user_pages. In an exception it is a fault of another kind.
-        if call != u64::MAX
+        if task.user_regs().orig_ax() != u64::MAX
+            && maps::is_followed(tgid)
             && let Some(state) = maps::thread_or_new(tid)
         {
             // SAFETY: as above.
@@ -143,9 +122,20 @@ fn allocated(page: u64, zeroed: bool) {
             }
         }
     } else if !zeroed
-        && (call == PROCESS_VM_WRITEV || (call == PTRACE && POKE.contains(&regs.di())))
-        && let Some(entry) = maps::current_process()
+        && is_remote_write(task.user_regs())
+        && maps::is_followed(tgid)
+        && let Some(entry) = maps::process_or_missed(tgid)
     {
         maps::count(entry, counter::REMOTE, 1);
+    }
+}
+
+/// True in a system call that writes to the memory of another process.
+#[inline(always)]
+fn is_remote_write(regs: Regs<Reached>) -> bool {
+    match regs.orig_ax() {
+        PROCESS_VM_WRITEV => true,
+        PTRACE => POKE.contains(&regs.di()),
+        _ => false,
     }
 }

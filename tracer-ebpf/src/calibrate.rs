@@ -23,7 +23,9 @@ pub fn calibrate_walk(_ctx: BtfTracePointContext) -> i32 {
         if (*q).tgid != current_ids().0 || (*q).page_offset != 0 || (*q).magic == 0 {
             return 0;
         }
-        let Some(mm) = Task::current().mm() else { return 0 };
+        let task = Task::current();
+        let Some(mm) = task.mm() else { return 0 };
+        (*q).regs_offset = task.regs_offset(&raw mut (*q).regs_offset);
         // The page directory is an address in the direct map, whose start is aligned to 1 GiB.
         let pgd = mm.pgd(&raw mut (*q).page_offset);
         (*q).page_offset = 0;
@@ -34,7 +36,9 @@ pub fn calibrate_walk(_ctx: BtfTracePointContext) -> i32 {
                 continue;
             }
             for levels in 4..=5 {
-                if page::physical(pgd, candidate, levels, (*q).address) == Some((*q).physical) {
+                let entry = page::found(pgd, candidate, levels, (*q).address);
+                if entry.level == 1 && entry.pfn() << 12 == (*q).physical {
+                    (*q).entry = entry.value;
                     (*q).levels = levels;
                     (*q).page_offset = candidate;
                     return 0;

@@ -21,13 +21,13 @@ const STEPS: u32 = 48;
 pub fn cwd_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task_argument(&ctx, 0);
     let tgid = task.tgid();
-    if setting!(can_read) == 0 || (setting!(tree) != 0 && maps::process(tgid).is_none()) {
+    if setting!(can_read) == 0 || !maps::is_traced(tgid) {
         return 0;
     }
     let (Some(way), Some(scratch)) = (maps::cwd_way(), maps::cwd_scratch()) else { return 0 };
     // SAFETY: map values; every field of the record is written.
     unsafe {
-        let directory = task.0.follow(offset!(task_fs));
+        let directory = task.follow(offset!(task_fs));
         (*way).mount = directory.follow(offset!(fs_pwd_mount)).number(&raw mut (*way).mount);
         (*way).entry = directory.follow(offset!(fs_pwd_entry)).number(&raw mut (*way).entry);
         (*way).len = 0;

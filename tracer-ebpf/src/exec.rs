@@ -115,12 +115,12 @@ fn report<P: Pointer>(
     paths: impl FnOnce(*mut u8, &mut u32) -> (u32, u32),
 ) {
     let tgid = task.tgid();
+    if !maps::is_traced(tgid) {
+        return;
+    }
     cow::end_thread(old_tid);
 
     let entry = maps::current_process();
-    if entry.is_none() && setting!(tree) != 0 {
-        return;
-    }
     let Some(scratch) = maps::exec_scratch(scratch) else { return };
     let Some(mm) = task.mm() else { return };
     let mut flags = 0;
@@ -270,6 +270,7 @@ pub(crate) fn fork_parent_totals(entry: Option<*mut Process>, flags: &mut u32) -
         unsafe {
             // Another process may have been given the parent's pid since.
             if let Some(parent) = maps::process((*entry).parent_tgid)
+                && !maps::is_outside(parent)
                 && (*parent).start_time_ns == (*entry).parent_start_time_ns
             {
                 return Totals::of(&(*parent).counters);

@@ -19,7 +19,8 @@ use tracer_common::{
 use crate::{
     cow,
     exec::fork_parent_totals,
-    kernel::{CpuTime, Pointer, Signal, Task, setting, task_argument},
+    fork,
+    kernel::{CpuTime, Pointer, Signal, Task, is_wanted, setting, task_argument},
     maps, ring, start,
     syscall::EXIT_GROUP,
 };
@@ -41,31 +42,33 @@ pub fn sched_process_exit_format(_ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn ended<P: Pointer>(task: Task<P>) {
-    let tid = task.tid();
+    let (tgid, tid) = (task.tgid(), task.tid());
+    if !maps::is_traced(tgid) && !joins_at_end(task, tgid) {
+        return;
+    }
     // Up to 6.15 the memory is given up before this tracepoint, from 6.16 after it.
     cow::end_thread(tid);
 
-    let tgid = task.tgid();
     let entry = maps::process(tgid);
     let (own_minor, own_major) = task.faults();
     let own_time = task.cpu_time();
     let syscall = Task::current().user_regs().orig_ax();
-    if let Some(entry) = entry {
-        maps::count(entry, counter::ENDED_MINOR, own_minor);
-        maps::count(entry, counter::ENDED_MAJOR, own_major);
-        maps::count(entry, counter::ENDED_USER_NS, own_time.user_ns);
-        maps::count(entry, counter::ENDED_SYSTEM_NS, own_time.system_ns);
-        maps::count(entry, counter::ENDED_CPU_NS, own_time.cpu_ns);
-        maps::count(entry, counter::ENDED_GROUP, u64::from(syscall == EXIT_GROUP));
-    }
     let signal = task.signal();
     if let Some(entry) = entry {
-        maps::count(entry, counter::ENDED_BY_EXEC, u64::from(signal.is_in_exec()));
+        let add = |counter, by| {
+            if by != 0 {
+                maps::count(entry, counter, by);
+            }
+        };
+        add(counter::ENDED_MINOR, own_minor);
+        add(counter::ENDED_MAJOR, own_major);
+        add(counter::ENDED_USER_NS, own_time.user_ns);
+        add(counter::ENDED_SYSTEM_NS, own_time.system_ns);
+        add(counter::ENDED_CPU_NS, own_time.cpu_ns);
+        add(counter::ENDED_GROUP, u64::from(syscall == EXIT_GROUP));
+        add(counter::ENDED_BY_EXEC, u64::from(signal.is_in_exec()));
     }
     if signal.live() != 0 {
-        return;
-    }
-    if entry.is_none() && setting!(tree) != 0 {
         return;
     }
     let leader = task.leader();
@@ -128,6 +131,16 @@ fn ended<P: Pointer>(task: Task<P>) {
     });
 }
 
+/// True when a process that is left out by its name has been given a name that is asked for, and its last thread ends: by
+/// another of its threads, or by the kernel, as is done for threads of its own. That has not been seen.
+#[inline(always)]
+fn joins_at_end<P: Pointer>(task: Task<P>, tgid: u32) -> bool {
+    setting!(names) != 0
+        && task.signal().live() == 0
+        && is_wanted(task.leader().name())
+        && fork::join(tgid) != 0
+}
+
 /// CPU time of the threads whose end was seen.
 #[inline(always)]
 fn ended_time(entry: *mut Process) -> CpuTime {
@@ -165,10 +178,14 @@ pub fn sched_process_free(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map value. 0: named by the daemon, and without children.
         Some(entry) if matches!(unsafe { (*entry).start_time_ns }, known if known == start_time || known == 0) =>
         {
+            let is_told = !maps::is_outside(entry);
             maps::drop_process(tgid);
+            if !is_told {
+                return 0;
+            }
         }
         // The pid has a new owner already, or there never was an entry.
-        _ if setting!(tree) != 0 => return 0,
+        _ if setting!(tree) != 0 || (setting!(names) != 0 && !is_wanted(task.name())) => return 0,
         _ => {}
     }
     ring::emit::<Free>(Kind::Free, |record| {

@@ -8,9 +8,10 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::counter::{Mode, Totals};
 
 use crate::{
-    cow::{self, EC_FETCH, EC_PRESENT, EC_WRITE, Thread},
-    kernel::{Regs, Task, argument, current_ids, setting},
+    cow,
+    kernel::{Regs, Task, argument, setting},
     maps, page, start,
+    state::{EC_FETCH, EC_PRESENT, EC_WRITE, Thread},
 };
 
 /// A fault taken in user mode.
@@ -45,17 +46,16 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     if mode as u32 == Mode::Kernel as u32 && task.faults_disabled() {
         return;
     }
-    let (tgid, tid) = current_ids();
+    let (tgid, tid) = task.own_ids();
     let known = maps::thread(tid);
     // A read only ends the fault before it.
     // SAFETY: a map value; only its own thread works on it.
     if error_code & EC_WRITE == 0 && known.is_none_or(|state| unsafe { (*state).open } == 0) {
         return;
     }
-    let Some(control) = maps::control() else { return };
     let state = match known {
         Some(state) => state,
-        None if !maps::is_followed(control, tgid) => return,
+        None if !maps::is_followed(tgid) => return,
         // `sched_process_exit` has closed the thread's account.
         None if setting!(exit_before_mm) != 0 && task.is_exiting() => return maps::count_late(1),
         None => match maps::thread_or_new(tid) {
@@ -68,7 +68,11 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     let mm = task.mm();
     let place = mm.map_or(0, |mm| mm.number(&raw mut t.pgd));
     let moved = t.mm != place;
-    cow::settle(t, control, mm, moved);
+    if t.is_first_touch() {
+        cow::settle_first_touch(tgid, t);
+    } else {
+        cow::settle(tgid, t, mm, moved);
+    }
     if moved {
         t.mm = place;
         note_totals(place);
@@ -76,27 +80,16 @@ fn begin(address: u64, error_code: u32, mode: Mode, context: impl Fn() -> (u64, 
     if error_code & EC_WRITE == 0 {
         return;
     }
-    let (ip, orig_ax) = context();
-    let eager_copies = t.eager_copies;
-    let before = task.faults_ended();
-    *t = Thread {
-        call_ns: t.call_ns,
-        address,
-        ip,
-        orig_ax,
-        mm: place,
-        error_code,
-        before,
-        mode: mode as u8,
-        eager_copies,
-        open: 1,
-        ..Thread::NEW
-    };
+    t.begin(task);
+    (t.ip, t.orig_ax) = context();
+    t.address = address;
+    t.error_code = error_code;
+    t.mode = mode as u8;
     if error_code & EC_PRESENT != 0 {
-        let entry = t.walk(control, mm);
+        let entry = t.walk(mm);
         t.entry = entry.value;
         t.level = entry.level;
-        t.kind = page::kind(control, entry) as u8;
+        t.kind = page::kind_of_protected(entry) as u8;
     }
 }
 

@@ -9,12 +9,13 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use tracer_common::{
     counter::{self, Totals},
-    event::{FLAG_NO_COUNTERS, FLAG_NO_PARENT, Fork, Kind},
+    event::{FLAG_LATE, FLAG_NO_COUNTERS, FLAG_NO_PARENT, FLAG_PARENT_OUTSIDE, Fork, Kind},
+    state::{NOT_MADE_BY_CALL, Process},
 };
 
 use crate::{
     cow,
-    kernel::{Mm, Reached, Task, Typed, current_ids, read_user, setting, task_argument},
+    kernel::{Mm, Reached, Task, Typed, control, current_ids, is_wanted, read_user, setting, task_argument},
     maps, ring, syscall,
 };
 
@@ -86,7 +87,9 @@ fn flags_of_call(child: Task<Typed>) -> u64 {
 fn enter(child: Task<Typed>, clone_flags: u64) -> bool {
     let parent = maps::current_process();
     if clone_flags & CLONE_THREAD != 0 {
-        if let Some(entry) = parent {
+        if let Some(entry) = parent
+            && !maps::is_outside(entry)
+        {
             maps::count(entry, counter::THREADS, 1);
         }
         return true;
@@ -101,13 +104,31 @@ fn enter(child: Task<Typed>, clone_flags: u64) -> bool {
         // SAFETY: a map value.
         unsafe { (*entry).start_time_ns = parent_start };
     }
-    maps::enter_process(child, clone_flags & !CSIGNAL, parent_tgid, parent_start)
+    maps::enter_process(child, clone_flags & !CSIGNAL, parent_tgid, parent_start, outside(child, parent))
+}
+
+/// [`Process::outside`] of a newborn process. It is traced when its own name may be asked for, which is that of the thread
+/// that makes it, or when its parent is traced and has such a name now: one that is made by a thread of another name is
+/// counted among its children, too.
+#[inline(always)]
+pub(crate) fn outside(child: Task<Typed>, parent: Option<*mut Process>) -> u32 {
+    if setting!(names) == 0 || is_wanted(child.name()) {
+        return 0;
+    }
+    let current = Task::current();
+    if maps::is_told(parent) && is_wanted(current.leader().name()) {
+        return 0;
+    }
+    match current.mm() {
+        Some(_) => (current.user_regs().orig_ax() as u32).wrapping_add(1),
+        None => NOT_MADE_BY_CALL,
+    }
 }
 
 /// True when the daemon is spawning the root of the tree.
 #[inline(always)]
 pub(crate) fn adopts(parent_tgid: u32) -> bool {
-    parent_tgid == setting!(self_tgid) && maps::control().is_some_and(|c| c.adopt != 0)
+    parent_tgid == setting!(self_tgid) && control!(adopt) != 0
 }
 
 /// Writes the record of a birth, with what fork did and what the parent had copied until now.
@@ -125,6 +146,7 @@ fn report(child: Task<Typed>) {
     let entered_ns = maps::take_call(parent_tid);
     let mut flags = 0;
     let clone_flags = match maps::process(tgid) {
+        Some(entry) if maps::is_outside(entry) => return count_eager(parent_tgid, eager_copies),
         // SAFETY: a map value.
         Some(entry) => unsafe { (*entry).clone_flags },
         None if setting!(tree) != 0 => return,
@@ -140,14 +162,17 @@ fn report(child: Task<Typed>) {
     unsafe {
         child.place(&raw mut (*record).place);
         match maps::process(parent_tgid) {
-            Some(parent) => {
+            Some(parent) if !maps::is_outside(parent) => {
                 if eager_copies > 0 {
                     maps::count(parent, counter::EAGER, u64::from(eager_copies));
                 }
                 (*record).parent = Totals::of(&(*parent).counters);
             }
-            None => {
+            unknown => {
                 flags |= FLAG_NO_PARENT;
+                if unknown.is_some() {
+                    flags |= FLAG_PARENT_OUTSIDE;
+                }
                 (*record).parent = Totals::default();
             }
         }
@@ -170,6 +195,63 @@ fn report(child: Task<Typed>) {
         report_memory(record, child, current);
     }
     ring::submit(Kind::Fork, slot);
+}
+
+/// Counts the pages that fork copied for a child of which nothing is told.
+#[inline(always)]
+fn count_eager(parent_tgid: u32, eager_copies: u32) {
+    if eager_copies > 0
+        && let Some(parent) = maps::process(parent_tgid)
+    {
+        maps::count(parent, counter::EAGER, u64::from(eager_copies));
+    }
+}
+
+/// From now on the current process is traced, which was left out by its name: tells its birth. Zero when there was
+/// nothing to be told, as when another thread was faster.
+///
+/// Exported as `cow::count_current` is: the verifier looks at it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn join(tgid: u32) -> u32 {
+    let Some(entry) = maps::process(tgid) else { return 0 };
+    // SAFETY: a map value.
+    let (outside, clone_flags, parent_start_time_ns, parent_tgid) = unsafe {
+        let outside = core::mem::take(&mut (*entry).outside);
+        (outside, (*entry).clone_flags, (*entry).parent_start_time_ns, (*entry).parent_tgid)
+    };
+    if outside == 0 {
+        return 0;
+    }
+    ring::emit::<Fork>(Kind::Fork, |record| {
+        let leader = Task::current().leader();
+        // SAFETY: the reserved record; every field is written.
+        unsafe {
+            let (flags, start) = (FLAG_LATE | FLAG_NO_PARENT, leader.start_time());
+            (*record).header = ring::header(Kind::Fork, flags, tgid, tgid, start, size_of::<Fork>() as u32);
+            (*record).vpid = leader.vpid(&raw mut (*record).parent_start_time_ns);
+            (*record).parent_start_time_ns = parent_start_time_ns;
+            (*record).clone_flags = clone_flags;
+            (*record).pgtable_bytes = u64::MAX;
+            (*record).anon_pages = u64::MAX;
+            (*record).file_pages = u64::MAX;
+            (*record).shmem_pages = u64::MAX;
+            (*record).duration_ns = 0;
+            leader.place(&raw mut (*record).place);
+            (*record).eager_copies = u64::MAX;
+            (*record).parent = Totals::default();
+            (*record).parent_tgid = parent_tgid;
+            (*record).parent_tid = 0;
+            (*record).real_parent_tgid = leader.real_parent().tgid();
+            (*record).syscall = if outside == NOT_MADE_BY_CALL { u32::MAX } else { outside - 1 };
+            ((*record).uid, (*record).gid) = leader.ids();
+            (*record).shares_mm = u32::from(clone_flags & CLONE_VM != 0);
+            (*record).mappings = u32::MAX;
+            (*record).reserved = 0;
+            leader.comm(&raw mut (*record).comm);
+        }
+    });
+    1
 }
 
 /// Writes what the record tells of the child's memory and of the call that made it.

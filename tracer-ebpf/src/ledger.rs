@@ -52,7 +52,11 @@ fn born<P: Pointer>(parent: Task<P>, child: Task<Typed>) {
     }
     // The child may not be in the table yet: in a tree, it will be if its parent is.
     let (parent_tgid, tid) = current_ids();
-    if is_traced(parent_tgid) || fork::adopts(parent_tgid) {
+    let is_told = match setting!(names) {
+        0 => maps::is_traced(parent_tgid) || fork::adopts(parent_tgid),
+        _ => fork::outside(child, maps::current_process()) == 0,
+    };
+    if is_told {
         tell(Phase::Parent, parent, tgid, tid, start);
         tell(Phase::Birth, child, tgid, tid, start);
     }
@@ -97,14 +101,9 @@ pub fn ledger_exec(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn of_exec<P: Pointer>(phase: Phase, task: Task<P>) {
     let (tgid, tid) = current_ids();
-    if is_traced(tgid) {
+    if maps::is_traced(tgid) {
         tell(phase, task, tgid, tid, task.leader().start_time());
     }
-}
-
-#[inline(always)]
-fn is_traced(tgid: u32) -> bool {
-    setting!(tree) == 0 || maps::process(tgid).is_some()
 }
 
 /// Writes the record of the state of `of`.

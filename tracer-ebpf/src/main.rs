@@ -3,7 +3,7 @@
 //! One file per subject: births (`fork`), new programs (`exec`), deaths (`exit`, of threads `thread`), names (`rename`), directories
 //! (`cwd`), failed
 //! calls and waits (`syscall`), how programs begin (`start`), the names of cgroups (`cgroup`), what is inherited (`ledger`), and
-//! copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow`).
+//! copy-on-write (`fault`, `alloc`, `flush`, `signal`, all around `cow` and its `state`).
 //! Each program does a bounded amount of work: no loop but over the handlers of signals in the ledger, and in the
 //! calibration, which runs once.
 #![no_std]
@@ -28,6 +28,7 @@ mod rename;
 mod ring;
 mod signal;
 mod start;
+mod state;
 mod syscall;
 mod table;
 mod thread;

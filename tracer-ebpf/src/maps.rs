@@ -10,15 +10,15 @@ use tracer_common::{
     counter::COUNTERS,
     event::{Cgroup, Cwd, EXEC_TAIL_BYTES, Exec, ExecFailed, TAIL_BYTES},
     ledger::Ledger,
-    settings::{Calibration, Control, TESTING},
+    settings::{Calibration, TESTING},
     slot::Slot,
-    state::{Process, Stats},
+    state::{NOT_MADE_BY_CALL, Process, Stats},
 };
 
 use crate::{
-    cow::Thread,
     cwd::Way,
-    kernel::{Pointer, Task, current_ids, setting},
+    kernel::{Pointer, Task, control, current_ids, is_wanted, setting},
+    state::Thread,
     table::Table,
 };
 
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
 /// The live processes by tgid, with their counters. Not an LRU map: that would drop live ones unseen.
-/// In a tree, membership here is the filter. The daemon sets the sizes.
+/// In a tree, membership here is the filter; by name, [`Process::outside`] is. The daemon sets the sizes.
 #[map]
 static PROCESSES: Array<Slot<Process>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -73,10 +73,6 @@ impl Table for Threads {
 /// Counts, one element per CPU; the daemon sets the number and maps it into its memory.
 #[map]
 static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// What the daemon found out about this kernel.
-#[map]
-static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 
 /// Questions and answers of the calibration.
 #[map]
@@ -126,12 +122,6 @@ pub(crate) fn stats() -> Option<*mut Stats> {
     STATS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
 }
 
-/// What the daemon found out; `None` never happens.
-#[inline(always)]
-pub(crate) fn control() -> Option<&'static Control> {
-    CONTROL.get(0)
-}
-
 /// Each of the two programs on exec has its own: the one can be preempted by the other.
 #[inline(always)]
 pub(crate) fn exec_scratch(of: u32) -> Option<*mut ExecRecord> {
@@ -171,16 +161,50 @@ pub(crate) fn process(tgid: u32) -> Option<*mut Process> {
     Processes::get(tgid)
 }
 
+/// True when a process is left out by its name.
+#[inline(always)]
+pub(crate) fn is_outside(entry: *mut Process) -> bool {
+    // SAFETY: a map value.
+    setting!(names) != 0 && unsafe { (*entry).outside } != 0
+}
+
+/// True when a process that has this entry is traced. One that has none is, unless it is outside of the tree: it found
+/// the table full.
+#[inline(always)]
+pub(crate) fn is_told(entry: Option<*mut Process>) -> bool {
+    match entry {
+        Some(entry) => !is_outside(entry),
+        None => setting!(tree) == 0,
+    }
+}
+
+/// True when the current process, whose tgid this is, is traced.
+#[inline(always)]
+pub(crate) fn is_traced(tgid: u32) -> bool {
+    setting!(tree) | setting!(names) == 0 || is_told(process_or_missed(tgid))
+}
+
 /// True when the faults of a process that has no state yet are to be followed.
 #[inline(always)]
-pub(crate) fn is_followed(control: &Control, tgid: u32) -> bool {
-    (setting!(tree) == 0 && control.flags & TESTING == 0) || process(tgid).is_some()
+pub(crate) fn is_followed(tgid: u32) -> bool {
+    if setting!(tree) | setting!(names) == 0 && control!(flags) & TESTING == 0 {
+        return true;
+    }
+    match process(tgid) {
+        Some(entry) => !is_outside(entry),
+        None => setting!(tree) == 0 && control!(flags) & TESTING == 0,
+    }
 }
 
 /// The entry of the current process. One whose birth was missed gets it now, unless a tree is traced.
 #[inline(always)]
 pub(crate) fn current_process() -> Option<*mut Process> {
-    let (tgid, _) = current_ids();
+    process_or_missed(current_ids().0)
+}
+
+/// The same for who knows that this is its tgid.
+#[inline(always)]
+pub(crate) fn process_or_missed(tgid: u32) -> Option<*mut Process> {
     if let Some(entry) = process(tgid) {
         return Some(entry);
     }
@@ -205,8 +229,16 @@ fn enter_missed(tgid: u32) -> bool {
         }
         return false;
     };
+    let leader = Task::current().leader();
+    // Later than the start, only one gets here whose birth found the table full: that was told, and so is the rest.
+    let is_left_out = setting!(names) != 0 && control!(flags) & TESTING != 0 && !is_wanted(leader.name());
     // SAFETY: a map value.
-    unsafe { (*entry).start_time_ns = Task::current().leader().start_time() };
+    unsafe {
+        (*entry).start_time_ns = leader.start_time();
+        if is_left_out {
+            (*entry).outside = NOT_MADE_BY_CALL;
+        }
+    }
     true
 }
 
@@ -217,6 +249,7 @@ pub(crate) fn enter_process<P: Pointer>(
     clone_flags: u64,
     parent_tgid: u32,
     parent_start_time_ns: u64,
+    outside: u32,
 ) -> bool {
     let Some(new) = NEWBORN.get_ptr_mut(0) else {
         return false;
@@ -227,6 +260,7 @@ pub(crate) fn enter_process<P: Pointer>(
         (*new).clone_flags = clone_flags;
         (*new).parent_start_time_ns = parent_start_time_ns;
         (*new).parent_tgid = parent_tgid;
+        (*new).outside = outside;
     }
     // SAFETY: a map value that lives as long as the map.
     let inserted = Processes::insert(child.tgid(), unsafe { &*new });

@@ -1,8 +1,8 @@
 //! Page tables and pages, as x86_64 has them: what maps an address now, and what kind of page that is.
 
-use tracer_common::settings::{Control, FIVE_LEVELS};
+use tracer_common::settings::FIVE_LEVELS;
 
-use crate::kernel::{Mm, Pointer, offset, read_word};
+use crate::kernel::{Mm, Pointer, control, offset, read_word};
 
 /// Bits of a page-table entry (arch/x86/include/asm/pgtable_types.h).
 pub(crate) const PRESENT: u64 = 1 << 0;
@@ -84,22 +84,16 @@ fn walk_tables(pgd: u64, page_offset: u64, five_levels: bool, address: u64) -> O
 
 /// What maps `address` in `mm` now; for `through` see [`Pointer::number`].
 #[inline(always)]
-pub(crate) fn walk<P: Pointer>(
-    control: &Control,
-    mm: Option<Mm<P>>,
-    through: *mut u64,
-    address: u64,
-) -> Entry {
+pub(crate) fn walk<P: Pointer>(mm: Option<Mm<P>>, through: *mut u64, address: u64) -> Entry {
     let Some(mm) = mm else { return Entry::NONE };
-    let five_levels = control.flags & FIVE_LEVELS != 0;
-    walk_tables(mm.pgd(through), control.page_offset, five_levels, address).unwrap_or(Entry::NONE)
+    let five_levels = control!(flags) & FIVE_LEVELS != 0;
+    walk_tables(mm.pgd(through), control!(page_offset), five_levels, address).unwrap_or(Entry::NONE)
 }
 
-/// For the calibration: the physical address that `levels` levels of tables give for `address`.
+/// For the calibration: what `levels` levels of tables give for `address`.
 #[inline(always)]
-pub(crate) fn physical(pgd: u64, page_offset: u64, levels: u32, address: u64) -> Option<u64> {
-    let entry = walk_tables(pgd, page_offset, levels == 5, address)?;
-    (entry.level == 1).then_some(entry.value & FRAME)
+pub(crate) fn found(pgd: u64, page_offset: u64, levels: u32, address: u64) -> Entry {
+    walk_tables(pgd, page_offset, levels == 5, address).unwrap_or(Entry::NONE)
 }
 
 /// What a page is, by its `struct page`.
@@ -111,6 +105,21 @@ pub(crate) enum PageKind {
     Ksm = 2,
     File = 3,
     Zero = 4,
+    /// Was written through this entry: in a private mapping that is an anonymous page, in a shared one any.
+    Written = 5,
+}
+
+/// The kind of the page that `entry` maps, when a write to it faults.
+///
+/// Who shares a page by fork has written it, and fork leaves the entry's mark of that: then the page's own line, which
+/// is not in the cache, need not be read. KSM makes its entries clean, but for those of the zero page.
+#[inline(always)]
+pub(crate) fn kind_of_protected(entry: Entry) -> PageKind {
+    let is_marked = entry.value & control!(dirty) != 0 && entry.value & (PRESENT | WRITABLE) == PRESENT;
+    if entry.level == 1 && is_marked && entry.pfn() != control!(zero_pfn) {
+        return PageKind::Written;
+    }
+    kind(entry)
 }
 
 /// The kind of the page that `entry` maps.
@@ -119,14 +128,14 @@ pub(crate) enum PageKind {
 /// (include/linux/page-flags.h). The tail of a compound page names its head: a pointer plus 1 up to
 /// 6.x, from 7.0 a mask with bit 0 set that is recognised by its upper ones.
 #[inline(always)]
-pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
+pub(crate) fn kind(entry: Entry) -> PageKind {
     if entry.level == 0 || !entry.is_present() {
         return PageKind::Unknown;
     }
-    if entry.level == 1 && entry.pfn() == control.zero_pfn {
+    if entry.level == 1 && entry.pfn() == control!(zero_pfn) {
         return PageKind::Zero;
     }
-    let mut page = address(control, entry.pfn());
+    let mut page = address(entry.pfn());
     let Some(head) = read_word(page + u64::from(offset!(page_compound))) else {
         return PageKind::Unknown;
     };
@@ -146,6 +155,6 @@ pub(crate) fn kind(control: &Control, entry: Entry) -> PageKind {
 
 /// The `struct page` of a frame.
 #[inline(always)]
-pub(crate) fn address(control: &Control, pfn: u64) -> u64 {
-    control.vmemmap + pfn * u64::from(offset!(page_size))
+pub(crate) fn address(pfn: u64) -> u64 {
+    control!(vmemmap) + pfn * u64::from(offset!(page_size))
 }

@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_common::{
     Wire,
     event::{Header, Kind},
+    state::Fates,
 };
 
 use crate::{
@@ -30,16 +31,15 @@ enum Fate {
 fn tally(kind: Kind, fate: Fate) {
     let Some(stats) = stats() else { return };
     // SAFETY: a map value; `kind` is below KINDS.
-    let counts = unsafe {
+    let count = unsafe {
+        let fates = (&raw mut (*stats).records).cast::<Fates>().add(kind as usize);
         match fate {
-            Fate::Seen => &raw mut (*stats).seen,
-            Fate::Submitted => &raw mut (*stats).submitted,
-            Fate::RingFull => &raw mut (*stats).ring_full,
+            Fate::Seen => &raw mut (*fates).seen,
+            Fate::Submitted => &raw mut (*fates).submitted,
+            Fate::RingFull => &raw mut (*fates).ring_full,
         }
-        .cast::<u64>()
-        .add(kind as usize)
     };
-    atomic_add(counts, 1);
+    atomic_add(count, 1);
 }
 
 /// As [`wakeup`], asked before the record of `size` bytes is in the ring.

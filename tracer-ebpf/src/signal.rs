@@ -7,7 +7,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::counter;
 
 use crate::{
-    kernel::{Pointer as _, Task, argument, current_ids},
+    kernel::{Pointer as _, Task, argument},
     maps,
 };
 
@@ -21,13 +21,13 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     if sig != SIGSEGV || argument(&ctx, 2).address() != task.0.address() {
         return 0;
     }
-    let (_, tid) = current_ids();
+    let (tgid, tid) = task.own_ids();
     let Some(state) = maps::thread(tid) else { return 0 };
     // SAFETY: a map value; only its own thread works on it.
     let t = unsafe { &mut *state };
     if t.is_inside(task) {
         t.open = 0;
-        if let Some(entry) = maps::current_process() {
+        if let Some(entry) = maps::process_or_missed(tgid) {
             maps::count(entry, counter::SEGV, 1);
         }
     }

@@ -39,7 +39,7 @@ pub fn sched_prepare_exec_format(_: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn prepared<P: Pointer>(task: Task<P>) {
-    let Some(entry) = maps::current_process() else { return };
+    let Some(entry) = maps::current_process().filter(|&entry| !maps::is_outside(entry)) else { return };
     // SAFETY: a map value; a helper without arguments.
     unsafe {
         let start = &raw mut (*entry).start;

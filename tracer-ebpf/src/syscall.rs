@@ -58,7 +58,7 @@ fn entered(nr: u64) {
     }
     let (tgid, tid) = current_ids();
     // Not the daemon of a tree, either: a thread with a state has its faults counted.
-    if setting!(tree) != 0 && maps::process(tgid).is_none() {
+    if !maps::is_traced(tgid) {
         return;
     }
     if let Some(state) = maps::thread_or_new(tid) {
@@ -128,10 +128,16 @@ fn returned<P: Pointer>(regs: Regs<P>, nr: u64, ret: i64) {
 /// it reaps the command that it started.
 #[inline(always)]
 fn subject() -> Option<(u32, u32, u64)> {
+    subject_of(false)
+}
+
+/// The same also when it is not traced, but what it does is `of_traced`.
+#[inline(always)]
+fn subject_of(of_traced: bool) -> Option<(u32, u32, u64)> {
     let (tgid, tid) = current_ids();
     let task = Task::current();
-    let is_traced = setting!(tree) == 0 || tgid == setting!(self_tgid) || maps::process(tgid).is_some();
-    if task.is_compat() || !is_traced {
+    let is_told = of_traced || tgid == setting!(self_tgid) || maps::is_traced(tgid);
+    if task.is_compat() || !is_told {
         return None;
     }
     Some((tgid, tid, task.leader().start_time()))
@@ -191,8 +197,11 @@ fn waited_id<P: Pointer>(regs: Regs<P>) {
 
 #[inline(always)]
 fn waited(pid: u32) {
-    let Some((tgid, tid, start)) = subject() else { return };
     let initial = Task::current().pid_level() == 0;
+    // Left out by its name, it may reap one that is not. In another pid namespace, only that one's freeing tells it.
+    let of_traced =
+        setting!(names) != 0 && initial && maps::process(pid).is_some_and(|entry| !maps::is_outside(entry));
+    let Some((tgid, tid, start)) = subject_of(of_traced) else { return };
     ring::emit::<Wait>(Kind::Wait, |record| {
         // SAFETY: the reserved record; every field is written.
         unsafe {

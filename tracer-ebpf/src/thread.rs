@@ -7,7 +7,7 @@ use aya_ebpf::{
 use tracer_common::event::{EndedBy, Kind, Thread};
 
 use crate::{
-    kernel::{Pointer, Task, setting, task_argument},
+    kernel::{Pointer, Task, task_argument},
     maps, ring,
     syscall::EXIT_GROUP,
 };
@@ -35,7 +35,7 @@ pub fn thread_exit_format(_ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn ended<P: Pointer>(task: Task<P>) {
     let (tgid, tid) = (task.tgid(), task.tid());
-    if tid == tgid || (setting!(tree) != 0 && maps::process(tgid).is_none()) {
+    if tid == tgid || !maps::is_traced(tgid) {
         return;
     }
     ring::emit::<Thread>(Kind::Thread, |record| {

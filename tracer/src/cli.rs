@@ -49,7 +49,8 @@ pub struct Cli {
 pub enum Verb {
     /// Trace the whole machine, some processes, or a command with all its descendants
     Run(Box<Run>),
-    /// Turn a recording made with `run --record` into JSON lines, whatever filter was given then
+    /// Turn a recording made with `run --record` into JSON lines: all that the kernel told, also what
+    /// --uid or --cgroup kept back then
     Replay(Replay),
     /// Prove from its lines alone that a stream is whole and agrees with itself, or say what does not hold
     Verify(Verify),
@@ -70,7 +71,8 @@ pub struct Run {
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pub pid: Vec<u32>,
 
-    /// Only processes of this name; `*` stands for any characters (may be repeated)
+    /// Only processes of this name; `*` stands for any characters (may be repeated). Others are left out in the
+    /// kernel, unless a name begins with `*`; so what a process did before it had the name is not known
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
 

@@ -1,5 +1,10 @@
 //! Which records are written: by process tree, name, user and cgroup.
 
+use tracer_common::{
+    event::COMM_BYTES,
+    names::{self, Name, Names},
+};
+
 use crate::record::Record;
 
 /// What was asked for. Values of one kind are alternatives; all kinds that are given must match.
@@ -39,6 +44,41 @@ impl Filter {
     }
 }
 
+/// What the kernel side can tell processes apart by: each name that one of these patterns matches is among it, and others.
+/// None when there are too many, or one of them may begin with anything: then lines alone are told apart.
+pub fn names(patterns: &[String]) -> Names {
+    if patterns.len() > names::MOST {
+        return Names::NONE;
+    }
+    let mut names = Names::NONE;
+    for (name, pattern) in names.all.iter_mut().zip(patterns) {
+        match prefix(pattern.as_bytes()) {
+            Some(prefix) => *name = prefix,
+            None => return Names::NONE,
+        }
+    }
+    names
+}
+
+/// What is in front of the first `*`; of a pattern without one, that the name ends there, too. `None` when there is
+/// nothing to be compared.
+fn prefix(pattern: &[u8]) -> Option<Name> {
+    let (mut value, mut mask) = ([0; COMM_BYTES], [0; COMM_BYTES]);
+    let literal = pattern.split(|&c| c == b'*').next()?;
+    // The last byte of a name is its NUL.
+    for (at, &c) in literal.iter().take(COMM_BYTES - 1).enumerate().filter(|(_, c)| **c != b'?') {
+        value[at] = c;
+        mask[at] = u8::MAX;
+    }
+    // What is behind the NUL may be anything (up to 5.x).
+    if literal.len() == pattern.len()
+        && let Some(end) = mask.get_mut(literal.len())
+    {
+        *end = u8::MAX;
+    }
+    (mask != [0; COMM_BYTES]).then(|| Name { value: names::words(value), mask: names::words(mask) })
+}
+
 /// Matches `text` against `pattern`, going back to the last `*` only: linear for practical patterns.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
@@ -68,6 +108,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::record::{Lost, NewParent, ProcessId, Reparent, Subject, Time};
 
@@ -89,6 +131,82 @@ mod tests {
             ("kworker/*", "kworker/0:1", true),
         ] {
             assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
+        }
+    }
+
+    /// A name as the kernel has it, with something behind its NUL.
+    fn kernel_name(name: &[u8]) -> names::Words {
+        let mut bytes = *b"\0leftbehind\0\0\0\0\0";
+        bytes[..name.len()].copy_from_slice(name);
+        bytes[name.len()] = 0;
+        names::words(bytes)
+    }
+
+    #[test]
+    fn what_the_kernel_compares() {
+        for (pattern, mine, not_mine) in [
+            ("sh", &["sh"][..], &["", "s", "shell", "bash"][..]),
+            ("red*", &["red", "redis-server"], &["re", "read", "a-red"]),
+            ("b?sh", &["bash", "bush"], &["bshh", "bashful"]),
+            ("?a*b", &["bab", "bac"], &["bb"]),
+            ("", &[""], &["a"]),
+            // Fifteen bytes are all that a name can have.
+            ("fifteen-bytes-o", &["fifteen-bytes-o"], &["fifteen-bytes-"]),
+            ("fifteen-bytes-or-more", &["fifteen-bytes-o"], &["fifteen-bytes-"]),
+        ] {
+            let names = names(&[pattern.to_owned()]);
+            assert_eq!(names.count(), 1, "{pattern}");
+            for name in mine {
+                assert!(names.may_be(kernel_name(name.as_bytes())), "{pattern} on {name}");
+            }
+            for name in not_mine {
+                assert!(!names.may_be(kernel_name(name.as_bytes())), "{pattern} on {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_compare() {
+        let some =
+            |patterns: &[&str]| names(&patterns.iter().map(|&p| p.to_owned()).collect::<Vec<_>>()).count();
+        assert_eq!(some(&[]), 0);
+        assert_eq!(some(&["*x"]), 0);
+        assert_eq!(some(&["?*"]), 0);
+        assert_eq!(some(&["sh", "*x"]), 0, "one of them may be anybody");
+        assert_eq!(some(&["sh"; names::MOST]), names::MOST as u32);
+        assert_eq!(some(&["sh"; names::MOST + 1]), 0);
+    }
+
+    proptest! {
+        /// The kernel side leaves nobody out whose lines are to be written.
+        #[test]
+        fn the_kernel_admits_whom_the_filter_admits(
+            patterns in prop::collection::vec("[ab?*]{0,18}", 1..4),
+            name in "[ab]{0,15}",
+        ) {
+            let names = names(&patterns);
+            if names.count() > 0 && patterns.iter().any(|pattern| glob(pattern.as_bytes(), name.as_bytes())) {
+                prop_assert!(names.may_be(kernel_name(name.as_bytes())), "{patterns:?} on {name}");
+            }
+        }
+
+        /// The same of a name that is made from the pattern, as few others match.
+        #[test]
+        fn the_kernel_admits_what_a_pattern_is_made_for(
+            parts in prop::collection::vec(("[ab]", "[ab?*]", "[ab]{0,3}"), 1..10),
+        ) {
+            let pattern: String = parts.iter().map(|(_, of_pattern, _)| of_pattern.as_str()).collect();
+            let fill = |(letter, of_pattern, any): &(String, String, String)| match of_pattern.as_str() {
+                "?" => letter.clone(),
+                "*" => any.clone(),
+                literal => literal.to_owned(),
+            };
+            let mut name: String = parts.iter().map(fill).collect();
+            name.truncate(COMM_BYTES - 1);
+            let names = names(std::slice::from_ref(&pattern));
+            if names.count() > 0 && glob(pattern.as_bytes(), name.as_bytes()) {
+                prop_assert!(names.may_be(kernel_name(name.as_bytes())), "{pattern} on {name}");
+            }
         }
     }
 

@@ -196,7 +196,7 @@ fn a_steady_load_allocates_nothing() {
 fn a_life_takes_little() {
     // With the shell, as many as there is room for: nothing is held for more.
     const LIVES: u32 = (1 << 17) - 1;
-    for (executes, most) in [(false, 870), (true, 1600)] {
+    for (executes, most) in [(false, 570), (true, 940)] {
         let before = HELD.get();
         let mut machine = Machine::new(Config::default());
         for _ in 0..LIVES {

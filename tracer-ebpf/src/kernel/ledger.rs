@@ -35,7 +35,7 @@ impl<P: Pointer> Task<P> {
     /// Both are memory of ours that nothing else uses at the moment.
     #[inline(always)]
     pub(crate) unsafe fn facts(self, to: *mut Facts, actions: *mut Actions) {
-        let cred = self.0.follow(offset!(task_cred));
+        let cred = self.follow(offset!(task_cred));
         // SAFETY: the caller's.
         unsafe {
             (*to).uid = cred.read(offset!(cred_uid));
@@ -43,7 +43,7 @@ impl<P: Pointer> Task<P> {
             (*to).euid = cred.read(offset!(cred_euid));
             (*to).egid = cred.read(offset!(cred_egid));
             (*to).static_prio = self.0.read(offset!(task_static_prio));
-            (*to).umask = self.0.follow(offset!(task_fs)).read(offset!(fs_umask));
+            (*to).umask = self.follow(offset!(task_fs)).read(offset!(fs_umask));
             (*to).blocked = self.0.read(offset!(task_blocked));
             let mut known = 0;
             if self.limits(to) {
@@ -69,7 +69,7 @@ impl<P: Pointer> Task<P> {
     #[inline(always)]
     unsafe fn limits(self, to: *mut Facts) -> bool {
         const BYTES: u32 = (LIMITS * size_of::<Limit>()) as u32;
-        let signal = self.0.follow(offset!(task_signal));
+        let signal = self.follow(offset!(task_signal));
         // SAFETY: the caller's.
         unsafe {
             let from = signal.number(&raw mut (*to).text_bytes) + u64::from(offset!(signal_limits));
@@ -79,7 +79,7 @@ impl<P: Pointer> Task<P> {
 
     #[inline(always)]
     unsafe fn signals(self, to: *mut Facts, actions: *mut Actions) -> bool {
-        let handlers = self.0.follow(offset!(task_sighand));
+        let handlers = self.follow(offset!(task_sighand));
         // SAFETY: the caller's. Masks are kept in memory, about which the verifier knows nothing: so it follows each
         // turn of the loop once.
         unsafe {
@@ -110,7 +110,7 @@ impl<P: Pointer> Task<P> {
 
     #[inline(always)]
     unsafe fn descriptors(self, to: *mut Facts) -> bool {
-        let files = self.0.follow(offset!(task_files));
+        let files = self.follow(offset!(task_files));
         if files.address() == 0 {
             return false;
         }

@@ -8,15 +8,16 @@ mod mm;
 mod place;
 mod task;
 
-use core::arch::asm;
+use core::{arch::asm, hint::assert_unchecked};
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user, generated},
     programs::BtfTracePointContext,
 };
 use tracer_common::{
-    offsets::Offsets,
-    settings::{CAST_CALL, Settings},
+    constant::placeholder,
+    names::{MOST, Name, Names, Words},
+    settings::{CAST_CALL, Control},
 };
 
 pub(crate) use self::{
@@ -26,48 +27,71 @@ pub(crate) use self::{
 
 /// Filled in by the daemon before the load.
 #[unsafe(no_mangle)]
-pub(crate) static OFFSETS: Offsets = Offsets::NONE;
+pub(crate) static NAMES: Names = Names::NONE;
 
-/// Filled in by the daemon before the load.
+/// Written by the daemon, at any time.
 #[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings = Settings {
-    tree: 0,
-    typed_current: 0,
-    stack_bytes: 0,
-    watermark_bytes: 0,
-    exit_before_mm: 0,
-    self_tgid: 0,
-    can_read: 0,
-    typed_rss: 0,
-    slot_mask: 0,
-    cast_type: 0,
-    task_type: 0,
-    pids_controller: 0,
-    env: 0,
-    threads: 0,
-};
+pub(crate) static mut CONTROL: Control =
+    Control { page_offset: 0, vmemmap: 0, zero_pfn: 0, flags: 0, adopt: 0, regs_offset: 0, dirty: 0 };
 
-/// Reads a load-time constant. Volatile, so that the compiler does not fold the value it sees here.
+/// The constant at this byte of [`Constants`](tracer_common::constant::Constants).
 #[inline(always)]
-pub(crate) fn constant(of: *const u32) -> u32 {
-    // SAFETY: the macros below pass fields of initialised statics.
-    unsafe { of.read_volatile() }
+pub(crate) fn constant<const BYTE: usize>() -> u32 {
+    let value: u64;
+    // SAFETY: a load of a constant, which the daemon makes one of 32 bits.
+    unsafe {
+        asm!(
+            "{value} = {placeholder} ll",
+            value = lateout(reg) value,
+            placeholder = const placeholder(BYTE),
+            options(pure, nomem, nostack),
+        );
+        assert_unchecked(value <= u32::MAX as u64);
+    }
+    value as u32
 }
 
 /// An offset by its name.
 macro_rules! offset {
     ($field:ident) => {
-        crate::kernel::constant(&raw const crate::kernel::OFFSETS.$field)
+        crate::kernel::constant::<
+            { core::mem::offset_of!(tracer_common::constant::Constants, offsets.$field) },
+        >()
     };
 }
 
 /// A setting by its name.
 macro_rules! setting {
     ($field:ident) => {
-        crate::kernel::constant(&raw const crate::kernel::SETTINGS.$field)
+        crate::kernel::constant::<
+            { core::mem::offset_of!(tracer_common::constant::Constants, settings.$field) },
+        >()
     };
 }
-pub(crate) use {offset, setting};
+
+/// A field of [`CONTROL`].
+macro_rules! control {
+    ($field:ident) => {{
+        // SAFETY: an initialised integer; volatile, as it changes.
+        unsafe { (&raw const crate::kernel::CONTROL.$field).read_volatile() }
+    }};
+}
+pub(crate) use {control, offset, setting};
+
+/// True when a process of this name may be asked for.
+#[inline(always)]
+pub(crate) fn is_wanted(name: Words) -> bool {
+    for number in 0..MOST {
+        if number as u32 >= setting!(names) {
+            break;
+        }
+        // SAFETY: an element of an initialised static. Volatile, as in `constant`.
+        if unsafe { (&raw const NAMES.all).cast::<Name>().add(number).read_volatile() }.may_be(name) {
+            return true;
+        }
+    }
+    false
+}
 
 /// Reads the kernel's memory at an address that the verifier knows nothing of; `None` when that failed, or is
 /// forbidden.
@@ -126,17 +150,6 @@ fn cast(address: u64, type_id: u32) -> *const u8 {
     pointer
 }
 
-/// A task, without the verifier's trust in it. From a pointer that it trusts, it looks up at each load of another one
-/// whether that is to be trusted, too: among all names of the kernel's types, which is most of its time
-/// (btf_nested_type_is_trusted() in kernel/bpf/btf.c, 6.3).
-#[inline(always)]
-fn untrusted(task: *const u8) -> *const u8 {
-    match setting!(task_type) {
-        0 => task,
-        type_id => cast(task as u64, type_id),
-    }
-}
-
 /// Reads the current process's memory; `None` when that failed, or is forbidden.
 #[inline(always)]
 pub(crate) fn read_user<T>(address: u64) -> Option<T> {
@@ -155,6 +168,8 @@ pub(crate) trait Pointer: Copy {
     fn follow(self, offset: u32) -> Self;
     /// The address, for comparison.
     fn address(self) -> u64;
+    /// The same pointer as one to the type of this id in the kernel's BTF, which the verifier does not trust.
+    fn untrusted(self, type_id: u32) -> Self;
     /// The address as a number. The verifier forbids most arithmetic on a typed pointer; one that was
     /// written to memory of ours (a map's or a record's) and is read back is a number to it.
     #[inline(always)]
@@ -187,6 +202,10 @@ impl Pointer for Typed {
     fn address(self) -> u64 {
         self.0 as u64
     }
+    #[inline(always)]
+    fn untrusted(self, type_id: u32) -> Self {
+        Self(cast(self.address(), type_id))
+    }
 }
 
 /// A pointer reached from the current task: typed on kernels that have the helpers for it, else read
@@ -213,6 +232,10 @@ impl Pointer for Reached {
     fn address(self) -> u64 {
         self.0 as u64
     }
+    #[inline(always)]
+    fn untrusted(self, type_id: u32) -> Self {
+        Self(cast(self.address(), type_id))
+    }
 }
 
 /// Argument `n` of a tp_btf program, as a pointer.
@@ -224,7 +247,7 @@ pub(crate) fn argument(ctx: &BtfTracePointContext, n: usize) -> Typed {
 /// Argument `n` of a tp_btf program, as a task.
 #[inline(always)]
 pub(crate) fn task_argument(ctx: &BtfTracePointContext, n: usize) -> Task<Typed> {
-    Task(Typed(untrusted(ctx.arg(n))))
+    Task(Typed(ctx.arg(n)))
 }
 
 /// Tgid and tid of the thread that runs the program.

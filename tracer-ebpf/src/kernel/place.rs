@@ -15,9 +15,9 @@ impl<P: Pointer> Task<P> {
     /// `to` is memory of ours that nothing else uses at the moment.
     #[inline(always)]
     pub(crate) unsafe fn place(self, to: *mut Place) {
-        let signal = self.0.follow(offset!(task_signal));
-        let cred = self.0.follow(offset!(task_cred));
-        let proxy = self.0.follow(offset!(task_nsproxy));
+        let signal = self.follow(offset!(task_signal));
+        let cred = self.follow(offset!(task_cred));
+        let proxy = self.follow(offset!(task_nsproxy));
         let inode = |namespace: u32, at: u32| proxy.follow(namespace).read::<u32>(at);
         let time = match offset!(nsproxy_time) != MISSING && offset!(time_ns_inode) != MISSING {
             true => inode(offset!(nsproxy_time), offset!(time_ns_inode)),
@@ -52,7 +52,7 @@ impl<P: Pointer> Task<P> {
     /// Inode number of its pid namespace; 0 when it cannot be read. For `through` see [`Pointer::number`].
     #[inline(always)]
     fn pid_namespace(self, through: *mut u64) -> u32 {
-        let pid = self.0.follow(offset!(task_thread_pid));
+        let pid = self.follow(offset!(task_thread_pid));
         let level: u32 = pid.read(offset!(pid_level));
         if level == 0 {
             return pid.follow(offset!(pid_numbers) + offset!(upid_ns)).read(offset!(pid_ns_inode));
@@ -68,7 +68,7 @@ impl Task<Reached> {
     /// Processes of its user; 0 when they cannot be read. For `through` see [`Pointer::number`].
     #[inline(always)]
     pub(crate) fn user_processes(self, through: *mut u64) -> u64 {
-        let cred = self.0.follow(offset!(task_cred));
+        let cred = self.follow(offset!(task_cred));
         if offset!(ucounts_processes) != MISSING {
             // An array of a typedef, which the verifier does not look through up to 6.1.
             let counts = cred.follow(offset!(cred_ucounts)).number(through);
@@ -91,7 +91,7 @@ impl Task<Reached> {
         if controller == MISSING {
             return 0;
         }
-        let states = self.0.follow(offset!(task_cgroups));
+        let states = self.follow(offset!(task_cgroups));
         let mut state = states.follow(offset!(css_set_states) + controller * 8).number(through);
         for _ in 0..CGROUPS {
             let read = |at: u32| read_kernel::<u64>(state.wrapping_add(u64::from(at)));

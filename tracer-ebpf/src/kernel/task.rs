@@ -4,10 +4,11 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_bt
 use tracer_common::{
     counter::PAGE_BYTES,
     event::{AutoReap, COMM_BYTES},
+    names::Words,
     offsets::MISSING,
 };
 
-use super::{Mm, Pointer, Reached, offset, read_kernel, setting, untrusted};
+use super::{Mm, Pointer, Reached, cast, control, current_ids, offset, read_kernel, setting};
 
 /// `struct task_struct`: a thread.
 #[derive(Clone, Copy)]
@@ -19,23 +20,50 @@ impl Task<Reached> {
     pub(crate) fn current() -> Self {
         if setting!(typed_current) != 0 {
             // SAFETY: no arguments, always valid.
-            return Self(Reached(untrusted(unsafe { bpf_get_current_task_btf() }.cast_const().cast())));
+            return Self(Reached(unsafe { bpf_get_current_task_btf() }.cast_const().cast()));
         }
         // SAFETY: no arguments, always valid.
         Self(Reached(unsafe { bpf_get_current_task() } as *const u8))
     }
 
-    /// Its registers at its last entry from user mode (`task_pt_regs`).
+    /// Its process and itself. A call of a helper costs more than ten loads.
+    #[inline(always)]
+    pub(crate) fn own_ids(self) -> (u32, u32) {
+        if setting!(typed_current) != 0 { (self.tgid(), self.tid()) } else { current_ids() }
+    }
+
+    /// Its registers at its last entry from user mode (`task_pt_regs`). The helper is asked only while it is not known
+    /// where they are.
     #[inline(always)]
     pub(crate) fn user_regs(self) -> Regs<Reached> {
+        let (cast_type, at) = (setting!(cast_type), control!(regs_offset));
+        if cast_type != 0 && at != 0 {
+            let regs = self.0.read::<u64>(offset!(task_stack)).wrapping_add(at);
+            return Regs(Reached(cast(regs, cast_type)));
+        }
         if setting!(typed_current) != 0 {
-            // SAFETY: the argument is the current task, which the verifier must trust.
-            let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
-            return Regs(Reached(regs as *const u8));
+            return Regs(Reached(Self::ask_regs()));
         }
         // They lie at the top of the kernel stack (arch/x86/include/asm/processor.h; before FRED, 6.9).
         let top = self.0.read::<u64>(offset!(task_stack)) + u64::from(setting!(stack_bytes));
         Regs(Reached((top - u64::from(offset!(regs_size))) as *const u8))
+    }
+
+    /// The same by the kernel's helper.
+    #[inline(always)]
+    fn ask_regs() -> *const u8 {
+        // SAFETY: the argument is the current task, which the verifier must trust.
+        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8 }
+    }
+
+    /// Where a stack holds them, in bytes from its lower end; 0 when that is not asked for. It depends on the kernel's
+    /// configuration (TOP_OF_KERNEL_STACK_PADDING). For `through` see [`Pointer::number`].
+    #[inline(always)]
+    pub(crate) fn regs_offset(self, through: *mut u64) -> u64 {
+        if setting!(cast_type) == 0 {
+            return 0;
+        }
+        Reached(Self::ask_regs()).number(through).wrapping_sub(self.0.read(offset!(task_stack)))
     }
 
     /// True in a 32-bit system call, whose numbers are others (TS_COMPAT).
@@ -54,6 +82,16 @@ impl Task<Reached> {
 }
 
 impl<P: Pointer> Task<P> {
+    /// The pointer found at `offset`. While the verifier trusts the task, a load of a number from it needs no check of
+    /// the address; but at each load of a pointer it would look up whether that is to be trusted, too: among all names
+    /// of the kernel's types, which was most of its time (btf_nested_type_is_trusted() in kernel/bpf/btf.c, 6.3).
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: u32) -> P {
+        match setting!(task_type) {
+            0 => self.0.follow(offset),
+            type_id => self.0.untrusted(type_id).follow(offset),
+        }
+    }
     #[inline(always)]
     pub(crate) fn tid(self) -> u32 {
         self.0.read(offset!(task_pid))
@@ -69,11 +107,11 @@ impl<P: Pointer> Task<P> {
     }
     #[inline(always)]
     pub(crate) fn leader(self) -> Self {
-        Self(self.0.follow(offset!(task_group_leader)))
+        Self(self.follow(offset!(task_group_leader)))
     }
     #[inline(always)]
     pub(crate) fn real_parent(self) -> Self {
-        Self(self.0.follow(offset!(task_real_parent)))
+        Self(self.follow(offset!(task_real_parent)))
     }
     #[inline(always)]
     pub(crate) fn exit_code(self) -> u32 {
@@ -126,7 +164,7 @@ impl<P: Pointer> Task<P> {
             return AutoReap::No;
         }
         // A debugger is always told; when another one than the parent has waited, the parent's turn comes.
-        let debugger = Task(self.0.follow(offset!(task_parent)));
+        let debugger = Task(self.follow(offset!(task_parent)));
         if self.0.read::<u32>(offset!(task_ptrace)) != 0 && debugger.tgid() == parent.tgid() {
             return AutoReap::No;
         }
@@ -139,33 +177,33 @@ impl<P: Pointer> Task<P> {
     /// True while it reclaims memory, of the machine or of its cgroup, because an allocation of its own found none.
     #[inline(always)]
     pub(crate) fn is_reclaiming(self) -> bool {
-        self.0.follow(offset!(task_reclaim_state)).address() != 0
+        self.follow(offset!(task_reclaim_state)).address() != 0
     }
     #[inline(always)]
     pub(crate) fn signal(self) -> Signal<P> {
-        Signal(self.0.follow(offset!(task_signal)))
+        Signal(self.follow(offset!(task_signal)))
     }
     /// Effective user and group.
     #[inline(always)]
     pub(crate) fn ids(self) -> (u32, u32) {
-        let cred = self.0.follow(offset!(task_cred));
+        let cred = self.follow(offset!(task_cred));
         (cred.read(offset!(cred_euid)), cred.read(offset!(cred_egid)))
     }
     /// True while its parent waits until it calls exec or ends (vfork).
     #[inline(always)]
     pub(crate) fn blocks_parent(self) -> bool {
-        self.0.follow(offset!(task_vfork_done)).address() != 0
+        self.follow(offset!(task_vfork_done)).address() != 0
     }
     /// `None` for a kernel thread, and for one that has given up its memory.
     #[inline(always)]
     pub(crate) fn mm(self) -> Option<Mm<P>> {
-        let mm = self.0.follow(offset!(task_mm));
+        let mm = self.follow(offset!(task_mm));
         (mm.address() != 0).then_some(Mm(mm))
     }
     /// Depth of its pid namespace: 0 is the initial one.
     #[inline(always)]
     pub(crate) fn pid_level(self) -> u32 {
-        self.0.follow(offset!(task_thread_pid)).read(offset!(pid_level))
+        self.follow(offset!(task_thread_pid)).read(offset!(pid_level))
     }
     /// True from the beginning of its exit (PF_EXITING).
     #[inline(always)]
@@ -175,7 +213,7 @@ impl<P: Pointer> Task<P> {
     /// Its pid in its own pid namespace; 0 when it cannot be read. For `through` see [`Pointer::number`].
     #[inline(always)]
     pub(crate) fn vpid(self, through: *mut u64) -> u32 {
-        let pid = self.0.follow(offset!(task_thread_pid));
+        let pid = self.follow(offset!(task_thread_pid));
         let level: u32 = pid.read(offset!(pid_level));
         if level == 0 {
             return self.tid();
@@ -184,13 +222,17 @@ impl<P: Pointer> Task<P> {
         let at = offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr);
         read_kernel(pid.number(through).wrapping_add(u64::from(at))).unwrap_or_default()
     }
-    /// The name. Written as two words: the verifier allows wide loads inside an array member.
+    /// The name.
     #[inline(always)]
     pub(crate) fn comm(self, to: *mut [u8; COMM_BYTES]) {
-        let at = offset!(task_comm);
-        let words = [self.0.read::<u64>(at), self.0.read::<u64>(at + 8)];
         // SAFETY: the caller's 16 bytes.
-        unsafe { to.cast::<[u64; 2]>().write_unaligned(words) };
+        unsafe { to.cast::<Words>().write_unaligned(self.name()) };
+    }
+    /// The name as two words: the verifier allows wide loads inside an array member.
+    #[inline(always)]
+    pub(crate) fn name(self) -> Words {
+        let at = offset!(task_comm);
+        [self.0.read(at), self.0.read(at + 8)]
     }
 }
 

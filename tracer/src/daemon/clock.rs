@@ -1,6 +1,10 @@
 //! The clocks: records carry nanoseconds since boot, lines show the time of day.
 
-use std::time::Duration;
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
 
 /// Nanoseconds of CLOCK_BOOTTIME, the clock of the kernel's records.
 pub(super) fn since_boot_ns() -> u64 {
@@ -55,6 +59,58 @@ impl Timer {
     }
 }
 
+/// Wakes the loop at a time of the boot clock, once. A timer of the runtime would take up to three waits for one of
+/// seconds: it goes down a wheel.
+pub(super) struct Alarm {
+    timer: OwnedFd,
+    set_ns: Option<u64>,
+}
+
+impl Alarm {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: takes no pointers; a descriptor that it returns is nobody else's.
+        let timer = unsafe {
+            let fd = libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Self { timer, set_ns: None })
+    }
+
+    /// Sets it to a time, at once when that is past, or off. What is there for an earlier setting is gone.
+    pub(super) fn set(&mut self, at_ns: Option<u64>) -> io::Result<()> {
+        if at_ns == self.set_ns {
+            return Ok(());
+        }
+        const SECOND: u64 = 1_000_000_000;
+        const OFF: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // The first nanosecond stands for 0, which would be off.
+        let at = at_ns.map_or(OFF, |ns| libc::timespec {
+            tv_sec: (ns.max(1) / SECOND) as libc::time_t,
+            tv_nsec: (ns.max(1) % SECOND) as libc::c_long,
+        });
+        let setting = libc::itimerspec { it_interval: OFF, it_value: at };
+        let timer = self.timer.as_raw_fd();
+        // SAFETY: the struct is valid and outlives the call; nothing is asked back.
+        let result =
+            unsafe { libc::timerfd_settime(timer, libc::TFD_TIMER_ABSTIME, &setting, std::ptr::null_mut()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.set_ns = at_ns;
+        Ok(())
+    }
+}
+
+impl AsFd for Alarm {
+    /// Readable from the time on, until it is set again.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the struct is valid and outlives the call; both clocks exist on every supported kernel.
@@ -74,6 +130,26 @@ mod tests {
         assert!(timer.is_due(1003) && !timer.is_due(1009) && timer.is_due(1010));
         let mut never = Timer::new(None, 0);
         assert!(!never.is_due(u64::MAX) && !never.is_on());
+    }
+
+    #[test]
+    fn an_alarm_is_due_from_its_time_on_until_it_is_set_again() {
+        fn is_due_within(alarm: &Alarm, timeout_ms: i32) -> bool {
+            let mut fd = libc::pollfd { fd: alarm.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one valid pollfd, which outlives the call.
+            unsafe { libc::poll(&mut fd, 1, timeout_ms) == 1 }
+        }
+        let mut alarm = Alarm::new().unwrap();
+        assert!(!is_due_within(&alarm, 0));
+        let soon_ns = since_boot_ns() + 1_000_000;
+        alarm.set(Some(soon_ns)).unwrap();
+        assert!(is_due_within(&alarm, 10_000) && since_boot_ns() >= soon_ns);
+        alarm.set(Some(u64::MAX)).unwrap();
+        assert!(!is_due_within(&alarm, 0));
+        alarm.set(Some(0)).unwrap();
+        assert!(is_due_within(&alarm, 10_000), "what is past is due at once");
+        alarm.set(None).unwrap();
+        assert!(!is_due_within(&alarm, 0));
     }
 
     #[test]

@@ -13,10 +13,7 @@ use std::{
     process::ExitStatus,
 };
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::sleep,
-};
+use tokio::io::{Interest, unix::AsyncFd};
 use tracer_common::event::Kind;
 
 use crate::{
@@ -31,7 +28,7 @@ use crate::{
     record::Reason,
     sink::file::{self, Pending},
 };
-use clock::Timer;
+use clock::{Alarm, Timer};
 use pace::Pace;
 use signals::{Signal, Signals};
 
@@ -101,7 +98,7 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
     let recording = recording.map(Pending::commit).transpose()?.map(file::File::into_inner);
     let output = output.commit()?;
     let reader = output.reader().map_err(internal)?;
-    let pipeline = Pipeline::new(head, output, start::filter(config), recording);
+    let pipeline = Pipeline::new(head, output, start::lines(config), recording);
     let level = probe.capabilities().cow;
     let now = clock::since_boot_ns();
     let daemon = Daemon {
@@ -116,7 +113,6 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
-        .enable_time()
         .build()
         .map_err(internal)?
         .block_on(daemon.run(config, signals))
@@ -160,7 +156,7 @@ impl Daemon {
     fn begin(&mut self, config: &config::Run, signals: &Signals) -> Result<Option<Stop>, Error> {
         processes::cgroups(&mut self.pipeline);
         match &config.target {
-            Target::System => processes::snapshot(&mut self.pipeline)?,
+            Target::System => processes::snapshot(&mut self.probe, &mut self.pipeline)?,
             Target::Pids(pids) => processes::follow(&mut self.probe, &mut self.pipeline, pids)?,
             Target::Command(words) => {
                 // From now on a terminal's signals reach the command; those before were for us.
@@ -187,9 +183,11 @@ impl Daemon {
         let caught = watched(signals.as_fd())?;
         let end = self.command_end()?;
         let reader = self.reader.as_ref().and_then(|fd| registered(fd.as_fd(), Interest::ERROR).ok());
+        let mut alarm = Alarm::new().map_err(internal)?;
+        let due = watched(alarm.as_fd())?;
         loop {
             let timers = [self.heartbeat.due_ns(), self.progress.due_ns()];
-            let rest = self.pace.rest(clock::since_boot_ns(), timers);
+            alarm.set(self.pace.next_ns(timers)).map_err(internal)?;
             tokio::select! {
                 ready = readable(Some(&ring)) => {
                     ready?;
@@ -198,7 +196,10 @@ impl Daemon {
                         self.pace.drained();
                     }
                 }
-                () = sleep(rest.unwrap_or_default()), if rest.is_some() => self.tick(),
+                ready = readable(Some(&due)) => {
+                    ready?;
+                    self.tick();
+                }
                 ready = readable(Some(&caught)) => {
                     ready?;
                     if let Some(stop) = self.take_signals(signals) {

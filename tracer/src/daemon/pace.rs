@@ -42,10 +42,9 @@ impl Pace {
         self.tick_ns = busy.then_some(now_ns + TICK_NS);
     }
 
-    /// How long there is nothing to do, when the timers are due at `timers`; `None`: until something calls.
-    pub(super) fn rest(&self, now_ns: u64, timers: [Option<u64>; 2]) -> Option<Duration> {
-        let next = self.tick_ns.into_iter().chain(timers.into_iter().flatten()).min()?;
-        Some(Duration::from_nanos(next.saturating_sub(now_ns)))
+    /// Until when there is nothing to do, when the timers are due at `timers`; `None`: until something calls.
+    pub(super) fn next_ns(&self, timers: [Option<u64>; 2]) -> Option<u64> {
+        self.tick_ns.into_iter().chain(timers.into_iter().flatten()).min()
     }
 }
 
@@ -58,24 +57,22 @@ mod tests {
     #[test]
     fn an_idle_machine_waits_for_the_timers_only() {
         let mut pace = Pace::new(SECOND);
-        assert_eq!(pace.rest(SECOND, [None, None]), Some(Duration::ZERO));
+        assert_eq!(pace.next_ns([None, None]), Some(SECOND));
         pace.ticked(SECOND, false);
-        assert_eq!(pace.rest(SECOND, [None, None]), None);
-        let timers = [Some(11 * SECOND), Some(3 * SECOND)];
-        assert_eq!(pace.rest(SECOND, timers), Some(Duration::from_secs(2)));
-        assert_eq!(pace.rest(4 * SECOND, timers), Some(Duration::ZERO));
+        assert_eq!(pace.next_ns([None, None]), None);
+        assert_eq!(pace.next_ns([Some(11 * SECOND), Some(3 * SECOND)]), Some(3 * SECOND));
     }
 
     #[test]
     fn the_first_record_waits_for_a_tick_and_many_do_not() {
         let mut pace = Pace::default();
         assert!(!pace.called(SECOND));
-        assert_eq!(pace.rest(SECOND, [None, None]), Some(TICK));
+        assert_eq!(pace.next_ns([None, None]), Some(SECOND + TICK_NS));
         assert!(pace.called(SECOND + 1));
         pace.drained();
         // The tick stays where it is: whatever else calls, time goes on.
         assert!(!pace.called(SECOND + 2));
-        assert_eq!(pace.rest(SECOND + 2, [None, None]), Some(TICK - Duration::from_nanos(2)));
+        assert_eq!(pace.next_ns([None, None]), Some(SECOND + TICK_NS));
     }
 
     #[test]
@@ -83,7 +80,7 @@ mod tests {
         let mut pace = Pace::default();
         pace.called(SECOND);
         pace.ticked(2 * SECOND, true);
-        assert_eq!(pace.rest(2 * SECOND, [Some(9 * SECOND), None]), Some(TICK));
+        assert_eq!(pace.next_ns([Some(9 * SECOND), None]), Some(2 * SECOND + TICK_NS));
         assert!(!pace.called(2 * SECOND + 1));
         assert!(pace.called(2 * SECOND + 2));
     }

@@ -47,9 +47,14 @@ pub(super) fn cgroups<S: Sink>(pipeline: &mut Pipeline<S>) {
     procfs::cgroups(&mut |id, path| pipeline.event(&Event::CgroupFound { id, path }));
 }
 
-/// Tells the lifecycle of every process.
-pub(super) fn snapshot<S: Sink>(pipeline: &mut Pipeline<S>) -> Result<(), Error> {
-    procfs::snapshot(&mut |process| pipeline.event(&Event::Snapshot(process))).map_err(unreadable)
+/// Tells the lifecycle of every process that the kernel side tells of. One that begins to do so meanwhile is told by it.
+pub(super) fn snapshot<S: Sink>(probe: &mut Probe, pipeline: &mut Pipeline<S>) -> Result<(), Error> {
+    procfs::snapshot(&mut |process| {
+        if probe.tells_of(process.tgid, process.comm) {
+            pipeline.event(&Event::Snapshot(process));
+        }
+    })
+    .map_err(unreadable)
 }
 
 /// Enters `pids` and their present descendants into the tree that the kernel side traces.

@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path, process};
 
-use tracer_common::event::KINDS;
+use tracer_common::state::Fates;
 
 use super::clock;
 use crate::{
     config::{self, Target},
     error::{Code, Error},
-    filter::Filter,
+    filter::{self, Filter},
     lifecycle::{self, EnvMode, LedgerMode},
     pipeline::KernelCounts,
     probe::{self, Capabilities, Hooks, Probe, misc, procfs},
@@ -26,6 +26,7 @@ const CLOCK_TICKS_PER_S: u64 = 100;
 pub(super) fn options(config: &config::Run) -> probe::Options {
     probe::Options {
         tree: config.target != Target::System,
+        names: filter::names(&config.comms),
         hooks: if config.full_hooks { Hooks::Full } else { Hooks::Base },
         cow: config.cow,
         ledger: config.ledger != LedgerMode::Off,
@@ -38,7 +39,7 @@ pub(super) fn options(config: &config::Run) -> probe::Options {
 }
 
 /// What is written.
-pub(super) fn filter(config: &config::Run) -> Filter {
+pub(super) fn lines(config: &config::Run) -> Filter {
     Filter {
         pids: roots(&config.target),
         comms: config.comms.clone(),
@@ -126,12 +127,11 @@ pub(super) fn tell(capabilities: &Capabilities) {
 
 /// The counts of the kernel side.
 pub(super) fn kernel_counts(probe: &Probe) -> KernelCounts {
-    let stats = probe.stats();
-    let mut records = [KindCounts::default(); KINDS];
-    let parts = stats.seen.iter().zip(&stats.submitted).zip(&stats.ring_full);
-    for (counts, ((&seen, &submitted), &ring_full)) in records.iter_mut().zip(parts) {
-        *counts = KindCounts { seen, submitted, ring_full };
-    }
+    let records = probe.stats().records.map(|Fates { seen, submitted, ring_full }| KindCounts {
+        seen,
+        submitted,
+        ring_full,
+    });
     KernelCounts { records, recursion_misses: probe.recursion_misses(), skipped: probe.skipped().collect() }
 }
 

@@ -7,28 +7,32 @@
 
 use super::{
     copies::Copies,
+    process::{Made, Process},
     table::{Key, Table},
 };
 
-/// The two sides of a process: what it pays for its children, and its place among its siblings.
+/// What a process pays for its children.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bill {
+pub(super) struct Account {
     /// Its totals when they were last charged.
     last: Copies,
     /// Charged to children.
     pub(super) paid: Copies,
-    /// Charged to nobody.
-    uncharged: Copies,
     /// Its newest child that shares its pages.
     newest: Option<Key>,
+}
+
+/// What a process is paid for, and its place among its siblings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bill {
     /// What its parent paid for it; `None` when that cannot be known.
     pub(super) by_parent: Option<Copies>,
     /// Another child shared pages with the parent at the same time.
     pub(super) overlapped: bool,
     /// Bytes that it shared with its parent when it was born.
     shared_bytes: Option<u64>,
-    /// What the parent had copied by then.
-    parent_then: Copies,
+    /// What the parent had copied out of shared memory by then.
+    parent_then: u64,
     /// Set while it shares its parent's pages.
     parent: Option<Key>,
     newer: Option<Key>,
@@ -40,35 +44,41 @@ impl Bill {
     pub(super) fn parent(&self) -> Option<Key> {
         self.parent
     }
+}
 
+impl Process {
     /// Its newest child that shares its pages.
-    pub(super) fn newest(&self) -> Option<Key> {
-        self.newest
+    pub(super) fn newest_sharer(&self) -> Option<Key> {
+        self.made.as_ref()?.account.newest
     }
 
-    /// The bytes that a child, which has copied `own` since its birth, still shares with its parent. At most:
-    /// what either has unmapped is not known.
+    /// The bytes that it still shares with `parent`, whose pages it shares. At most: what either has unmapped is not
+    /// known.
     ///
     /// A page that one of the two copies is the other's alone from then on: it leaves the sharing once.
-    pub(super) fn still_shared(&self, parent: &Self, own: Copies) -> Option<u64> {
-        let by_parent = parent.last.since(self.parent_then);
-        self.shared_bytes.map(|bytes| bytes.saturating_sub(own.plus(by_parent).unshared_bytes))
+    pub(super) fn still_shares(&self, parent: &Self) -> Option<u64> {
+        let by_then = parent.made.as_ref()?.account.last.unshared_bytes;
+        let copied = self.unshared_bytes.saturating_add(by_then.saturating_sub(self.bill.parent_then));
+        self.bill.shared_bytes.map(|bytes| bytes.saturating_sub(copied))
     }
 }
 
-/// Charges what `parent` has copied until now, when its totals are `totals`.
+/// Charges what `parent`, which makes a child, has copied until now, when its totals are `totals`.
+pub(super) fn begin(table: &mut Table, parent: Key, totals: Copies) {
+    // Before its first child there was nobody to charge.
+    table.made(parent);
+    charge(table, parent, totals);
+}
+
+/// Charges what `parent` has copied until now, when its totals are `totals`, if it has ever made a child.
 pub(super) fn charge(table: &mut Table, parent: Key, totals: Copies) {
-    let Some(payer) = table.get_mut(parent) else {
+    let Some(Made { account, .. }) = table.get_mut(parent).and_then(|payer| payer.made.as_deref_mut()) else {
         return;
     };
-    let bill = &mut payer.bill;
-    let delta = totals.since(bill.last);
-    bill.last = bill.last.max(totals);
-    let Some(newest) = bill.newest else {
-        bill.uncharged = bill.uncharged.plus(delta);
-        return;
-    };
-    bill.paid = bill.paid.plus(delta);
+    let delta = totals.since(account.last);
+    account.last = account.last.max(totals);
+    let Some(newest) = account.newest else { return };
+    account.paid = account.paid.plus(delta);
     if let Some(child) = table.get_mut(newest) {
         let before = child.bill.by_parent.unwrap_or_default();
         child.bill.by_parent = Some(before.plus(delta));
@@ -77,11 +87,11 @@ pub(super) fn charge(table: &mut Table, parent: Key, totals: Copies) {
 
 /// Makes `child` the newest child that shares pages with `parent`: `bytes` of them at first, if that is known.
 pub(super) fn link(table: &mut Table, parent: Key, child: Key, bytes: Option<u64>) {
-    let Some(payer) = table.get_mut(parent) else {
+    let Some(Made { account, .. }) = table.made(parent) else {
         return;
     };
-    let older = payer.bill.newest.replace(child);
-    let parent_then = payer.bill.last;
+    let older = account.newest.replace(child);
+    let parent_then = account.last.unshared_bytes;
     if let Some(entry) = table.get_mut(child) {
         entry.bill.by_parent = Some(Copies::default());
         entry.bill.overlapped = older.is_some();
@@ -117,8 +127,8 @@ pub(super) fn unlink(table: &mut Table, child: Key, totals: Option<Copies>) {
     match newer.and_then(|key| table.get_mut(key)) {
         Some(entry) => entry.bill.older = older,
         None => {
-            if let Some(payer) = table.get_mut(parent) {
-                payer.bill.newest = older;
+            if let Some(payer) = table.get_mut(parent).and_then(|payer| payer.made.as_mut()) {
+                payer.account.newest = older;
             }
         }
     }
@@ -130,7 +140,7 @@ pub(super) fn leave(table: &mut Table, parent: Key, totals: Option<Copies>) {
     if let Some(totals) = totals {
         charge(table, parent, totals);
     }
-    while let Some(child) = table.get(parent).and_then(|entry| entry.bill.newest) {
+    while let Some(child) = table.get(parent).and_then(Process::newest_sharer) {
         unlink(table, child, None);
     }
 }
@@ -138,7 +148,7 @@ pub(super) fn leave(table: &mut Table, parent: Key, totals: Option<Copies>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::process::{Id, Process};
+    use crate::lifecycle::process::Id;
 
     fn copies(copies: u64) -> Copies {
         Copies { copies, reuses: copies / 2, bytes: copies * 4096, unshared_bytes: copies * 4096 }
@@ -166,7 +176,7 @@ mod tests {
     fn the_newest_sharer_is_charged_and_the_sum_is_the_total() {
         let (mut table, keys) = table(3);
         let [parent, a, b] = keys[..] else { panic!() };
-        charge(&mut table, parent, copies(1));
+        begin(&mut table, parent, copies(1));
         link(&mut table, parent, a, None);
         charge(&mut table, parent, copies(3));
         link(&mut table, parent, b, None);
@@ -177,9 +187,9 @@ mod tests {
         assert_eq!(charged(&table, b), Some(5));
         let overlapped = [a, b].map(|key| table.get(key).unwrap().bill.overlapped);
         assert_eq!(overlapped, [true, true]);
-        let bill = table.get(parent).unwrap().bill;
-        assert_eq!((bill.paid.copies, bill.uncharged.copies), (8, 4));
-        assert!(bill.newest.is_none());
+        let account = table.get(parent).unwrap().made.as_ref().unwrap().account;
+        assert_eq!((account.paid.copies, account.last.copies), (8, 12), "4 are charged to nobody");
+        assert!(account.newest.is_none());
     }
 
     #[test]
@@ -225,16 +235,17 @@ mod tests {
     fn what_is_copied_is_shared_no_more() {
         let (mut table, keys) = table(2);
         let [parent, a] = keys[..] else { panic!() };
-        charge(&mut table, parent, copies(5));
+        begin(&mut table, parent, copies(5));
         link(&mut table, parent, a, Some(100 * 4096));
-        let shared = |table: &Table, own: u64| {
-            let bill = |key| table.get(key).unwrap().bill;
-            bill(a).still_shared(&bill(parent), copies(own)).unwrap() / 4096
+        let shared = |table: &mut Table, own: u64| {
+            table.get_mut(a).unwrap().unshared_bytes = own * 4096;
+            let get = |key| table.get(key).unwrap();
+            get(a).still_shares(get(parent)).unwrap() / 4096
         };
-        assert_eq!(shared(&table, 0), 100);
+        assert_eq!(shared(&mut table, 0), 100);
         charge(&mut table, parent, copies(15));
-        assert_eq!(shared(&table, 20), 70);
-        assert_eq!(shared(&table, 1000), 0);
+        assert_eq!(shared(&mut table, 20), 70);
+        assert_eq!(shared(&mut table, 1000), 0);
         assert!(!table.get(a).unwrap().bill.overlapped);
     }
 }

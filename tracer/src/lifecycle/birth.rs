@@ -2,19 +2,20 @@
 
 use tracer_common::{
     counter::PAGE_BYTES,
-    event::{FLAG_NO_COUNTERS, FLAG_NO_PARENT, Fork},
+    event::{FLAG_LATE, FLAG_NO_COUNTERS, FLAG_NO_PARENT, FLAG_PARENT_OUTSIDE, Fork},
 };
 
 use super::{
     LedgerMode, Lifecycle, Output, bill,
     copies::Copies,
     image::Parts,
-    process::{Birth, Id, Process, State},
+    process::{Birth, Id, Made, Process, State},
     table::Key,
 };
 use crate::{
     decode::Snapshot,
-    record::{ForkFacts, ForkKind, ForkStep, Missing, Origin, Record},
+    level::Level,
+    record::{ForkFacts, ForkKind, ForkStep, Missing, OrUnknown, Origin, Record},
 };
 
 // CLONE_* flags, include/uapi/linux/sched.h.
@@ -25,6 +26,9 @@ const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 /// What fork(3) of a C library may set: nothing of it changes what is shared.
 const OF_FORK: u64 = CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID;
+
+/// No system call made it ([`Fork::syscall`]).
+const NO_SYSCALL: u32 = u32::MAX;
 
 /// vfork(2) of x86_64, and of 32-bit programs.
 const VFORK: [u32; 2] = [58, 190];
@@ -44,19 +48,73 @@ fn bytes(pages: u64) -> Option<u64> {
     i64::try_from(pages).ok().map(|_| pages.saturating_mul(PAGE_BYTES))
 }
 
-/// Anonymous memory that parent and child share after the fork: not the pages that it copied.
-fn shared_anon_bytes(fork: &Fork) -> Option<u64> {
-    Some(bytes(fork.anon_pages)?.saturating_sub(bytes(fork.eager_copies)?))
+impl Birth {
+    fn of(fork: &Fork) -> Self {
+        let syscall = (fork.syscall != NO_SYSCALL).then_some(fork.syscall);
+        Self {
+            ktime_ns: born_ns(fork),
+            clone_flags: fork.clone_flags,
+            pgtable_bytes: fork.pgtable_bytes,
+            anon_pages: fork.anon_pages,
+            file_pages: fork.file_pages,
+            shmem_pages: fork.shmem_pages,
+            duration_ns: fork.duration_ns,
+            eager_copies: fork.eager_copies,
+            syscall: fork.syscall,
+            vmas: fork.mappings,
+            kind: kind(fork.clone_flags, syscall),
+            shares_mm: fork.shares_mm != 0,
+        }
+    }
+
+    /// The system call that made it, if it was one.
+    pub(super) fn syscall(&self) -> Option<u32> {
+        (self.syscall != NO_SYSCALL).then_some(self.syscall)
+    }
+
+    /// A kernel thread's are never 0 (kernel_thread() adds CLONE_VM): then nobody told.
+    pub(super) fn clone_flags(&self) -> Option<u64> {
+        (self.syscall != NO_SYSCALL || self.clone_flags != 0).then_some(self.clone_flags)
+    }
+
+    /// Anonymous memory that parent and child share after the fork: not the pages that it copied.
+    fn shared_anon_bytes(&self) -> Option<u64> {
+        Some(bytes(self.anon_pages)?.saturating_sub(bytes(self.eager_copies)?))
+    }
+
+    /// What the fork took for each MiB of memory that it mapped for the child.
+    fn ns_per_mib(&self) -> Option<u64> {
+        let mapped = bytes(self.anon_pages)?.checked_add(bytes(self.file_pages)?)?;
+        let mapped = mapped.checked_add(bytes(self.shmem_pages)?)?;
+        if self.duration_ns == 0 || mapped == 0 {
+            return None;
+        }
+        u64::try_from((u128::from(self.duration_ns) << 20) / u128::from(mapped)).ok()
+    }
+
+    /// As a record tells it, as far as `level` knows.
+    pub(super) fn facts(&self, level: Level) -> ForkFacts {
+        ForkFacts {
+            kind: self.kind,
+            clone_flags: self.clone_flags(),
+            syscall: self.syscall(),
+            shares_mm: self.shares_mm,
+            pgtable_bytes: OrUnknown(self.pgtable_bytes),
+            vmas: (self.vmas != u32::MAX).then_some(self.vmas),
+            duration_ns: (self.duration_ns != 0).then_some(self.duration_ns),
+            ns_per_mib: (!self.shares_mm).then(|| self.ns_per_mib()),
+            shared_anon_bytes: self.shared_anon_bytes(),
+            shared_file_bytes: bytes(self.file_pages),
+            shared_shmem_bytes: bytes(self.shmem_pages),
+            eager_copies: Some(self.eager_copies)
+                .filter(|&copies| level.has_allocations() && copies != u64::MAX),
+        }
+    }
 }
 
-/// What the fork took for each MiB of memory that it mapped for the child.
-fn ns_per_mib(fork: &Fork) -> Option<u64> {
-    let mapped = bytes(fork.anon_pages)?.checked_add(bytes(fork.file_pages)?)?;
-    let mapped = mapped.checked_add(bytes(fork.shmem_pages)?)?;
-    if fork.duration_ns == 0 || mapped == 0 {
-        return None;
-    }
-    u64::try_from((u128::from(fork.duration_ns) << 20) / u128::from(mapped)).ok()
+/// When the child was born: a late record tells it afterwards.
+fn born_ns(fork: &Fork) -> u64 {
+    if fork.header.flags & FLAG_LATE == 0 { fork.header.ktime_ns } else { fork.header.start_time_ns }
 }
 
 impl Lifecycle {
@@ -77,7 +135,9 @@ impl Lifecycle {
         }
         let is_command = fork.parent_tgid == self.config.self_tgid;
         let parent_id = self.id(fork.parent_tgid, fork.parent_start_time_ns);
-        if !is_command && parent_id != id {
+        // Of a parent that was left out by its name nothing else is told; nor what it did for a child that was.
+        let knows_parent = header.flags & (FLAG_LATE | FLAG_PARENT_OUTSIDE) == 0;
+        if knows_parent && !is_command && parent_id != id {
             self.life(parent_id, fork.parent_start_time_ns, out);
         }
         // A child that was found in /proc before its birth was read is the same life.
@@ -85,21 +145,31 @@ impl Lifecycle {
             return;
         };
         // Entering the child may have made room by removing the parent.
-        let parent = self.table.key(parent_id).filter(|&key| key != child);
-        let facts = self.describe_birth(child, parent, fork, is_command);
+        let parent = self.table.key(parent_id).filter(|&key| knows_parent && key != child);
+        if header.flags & FLAG_LATE != 0
+            && let Some(process) = self.table.get_mut(child)
+        {
+            process.missing = process.missing.with(Missing::BEFORE_MATCH);
+            if fork.parent_tgid == 0 {
+                process.found(fork);
+                return;
+            }
+        }
+        let birth = Birth::of(fork);
+        self.describe_birth(child, parent, fork, birth, is_command);
         self.mark_root(child);
         if let Some(parent) = parent {
-            self.bill_birth(child, parent, fork, facts.kind);
+            self.bill_birth(child, parent, fork, &birth);
         }
-        let ledger = self.ledger_of_birth(child, id, fork, facts.clone_flags);
+        let ledger = self.ledger_of_birth(child, id, fork, birth.clone_flags());
         if let Some(process) = self.stepping(child) {
             out.record(&Record::Fork(ForkStep {
-                time: self.wall(header.ktime_ns),
+                time: self.wall(born_ns(fork)),
                 subject: process.subject(),
                 entity: self.process_id(process.id),
                 vpid: process.other_vpid(),
                 parent: self.process_id(parent_id),
-                fork: facts,
+                fork: birth.facts(self.config.cow),
                 ledger: (self.config.ledger != LedgerMode::Off).then_some(ledger.as_ref()),
             }));
         }
@@ -111,30 +181,15 @@ impl Lifecycle {
         child: Key,
         parent: Option<Key>,
         fork: &Fork,
+        birth: Birth,
         is_command: bool,
-    ) -> ForkFacts {
+    ) {
         let header = &fork.header;
-        let syscall = (fork.syscall != u32::MAX).then_some(fork.syscall);
-        let facts = ForkFacts {
-            kind: kind(fork.clone_flags, syscall),
-            // A kernel thread's are never 0 (kernel_thread() adds CLONE_VM): then nobody told.
-            clone_flags: (syscall.is_some() || fork.clone_flags != 0).then_some(fork.clone_flags),
-            syscall,
-            shares_mm: fork.shares_mm != 0,
-            pgtable_bytes: fork.pgtable_bytes,
-            vmas: fork.mappings,
-            duration_ns: (fork.duration_ns != 0).then_some(fork.duration_ns),
-            ns_per_mib: (fork.shares_mm == 0).then(|| ns_per_mib(fork)),
-            shared_anon_bytes: shared_anon_bytes(fork),
-            shared_file_bytes: bytes(fork.file_pages),
-            shared_shmem_bytes: bytes(fork.shmem_pages),
-            eager_copies: self.config.cow.has_allocations().then_some(fork.eager_copies),
-        };
         let inherited =
             parent.and_then(|key| self.table.get(key)).map(|parent| (parent.image, parent.in_tree));
         let parent_id = self.id(fork.parent_tgid, fork.parent_start_time_ns);
         let Some(process) = self.table.get_mut(child) else {
-            return facts;
+            return;
         };
         process.origin = if is_command { Origin::Command } else { Origin::Fork };
         process.missing = process.missing.without(Missing::BIRTH);
@@ -144,27 +199,19 @@ impl Lifecycle {
         if !process.has_ended() && process.execs == 0 {
             process.state = State::Forked;
         }
-        process.vpid = (fork.vpid != 0).then_some(fork.vpid);
-        process.uid = process.uid.or(Some(fork.uid));
-        process.gid = process.gid.or(Some(fork.gid));
-        process.place = process.place.or(Some(fork.place));
-        if process.comm == [0; 16] {
-            process.comm = fork.comm;
-        }
+        process.described_by(fork);
         process.parent = Some(parent_id);
-        process.real_parent = process.real_parent.or(Some(fork.real_parent_tgid));
-        process.birth = Some(Birth { ktime_ns: header.ktime_ns, facts });
+        process.birth = Some(birth);
         if let Some((image, in_tree)) = inherited {
             process.in_tree |= in_tree;
             if process.image.is_none() {
                 process.image = image.map(|image| self.images.retain(image));
             }
         }
-        facts
     }
 
     /// Counts the child on its parent, and lets it share the parent's bill.
-    fn bill_birth(&mut self, child: Key, parent: Key, fork: &Fork, kind: ForkKind) {
+    fn bill_birth(&mut self, child: Key, parent: Key, fork: &Fork, birth: &Birth) {
         if fork.header.flags & FLAG_NO_PARENT == 0 {
             // What fork copied at once was copied for this child: it is charged with what follows.
             let eager = Copies {
@@ -172,23 +219,23 @@ impl Lifecycle {
                 bytes: fork.eager_copies.saturating_mul(PAGE_BYTES),
                 ..Copies::default()
             };
-            bill::charge(&mut self.table, parent, Copies::from(fork.parent).since(eager));
+            bill::begin(&mut self.table, parent, Copies::from(fork.parent).since(eager));
             let shares = self
                 .table
                 .get(child)
                 .is_some_and(|process| fork.shares_mm == 0 && process.execs == 0 && !process.has_ended());
             let parent_lives = self.table.get(parent).is_some_and(|p| !p.has_ended());
             if shares && parent_lives {
-                bill::link(&mut self.table, parent, child, shared_anon_bytes(fork));
+                bill::link(&mut self.table, parent, child, birth.shared_anon_bytes());
                 self.expect_progress(child, fork.header.ktime_ns);
             }
         }
-        if let Some(parent) = self.table.get_mut(parent) {
-            let count = match kind {
-                ForkKind::Fork => &mut parent.children.forks,
-                ForkKind::Vfork => &mut parent.children.vforks,
-                ForkKind::PosixSpawn => &mut parent.children.spawns,
-                ForkKind::Clone => &mut parent.children.clones,
+        if let Some(Made { children, .. }) = self.table.made(parent) {
+            let count = match birth.kind {
+                ForkKind::Fork => &mut children.forks,
+                ForkKind::Vfork => &mut children.vforks,
+                ForkKind::PosixSpawn => &mut children.spawns,
+                ForkKind::Clone => &mut children.clones,
             };
             *count += 1;
         }
@@ -289,6 +336,31 @@ impl Lifecycle {
                 members.push(child);
             }
         }
+    }
+}
+
+impl Process {
+    /// Takes over what a fork record tells of the process itself, unless something later has told it.
+    fn described_by(&mut self, fork: &Fork) {
+        self.vpid = (fork.vpid != 0).then_some(fork.vpid);
+        self.uid = self.uid.or(Some(fork.uid));
+        self.gid = self.gid.or(Some(fork.gid));
+        self.place = self.place.or(Some(fork.place));
+        if self.comm == [0; 16] {
+            self.comm = fork.comm;
+        }
+        self.real_parent = self.real_parent.or(Some(fork.real_parent_tgid));
+    }
+
+    /// It was there before us, and is traced from now on.
+    fn found(&mut self, fork: &Fork) {
+        if self.origin == Origin::Unknown {
+            self.origin = Origin::Snapshot;
+        }
+        if self.state == State::Unknown {
+            self.state = State::Seen;
+        }
+        self.described_by(fork);
     }
 }
 

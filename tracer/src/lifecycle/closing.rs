@@ -284,7 +284,7 @@ impl Process {
     /// reap. `None` when they do not say the same.
     fn was_auto_reaped(&self, at_reap: AutoReap) -> Option<bool> {
         let end = self.end()?;
-        let clone_flags = self.birth.and_then(|birth| birth.facts.clone_flags);
+        let clone_flags = self.birth.and_then(|birth| birth.clone_flags());
         if clone_flags.is_some_and(|flags| flags & CLONE_AUTOREAP != 0) {
             return Some(true);
         }

@@ -105,11 +105,13 @@ impl Images {
             u32::try_from(self.images.len() - 1).expect("fewer images than five per process")
         });
         let image = &mut self.images[id as usize];
+        let env_bytes = env.map_or(&[][..], |(variables, _)| variables);
         image.bytes.clear();
+        image.bytes.reserve_exact(path.len() + interp.len() + args.len() + env_bytes.len());
         image.bytes.extend_from_slice(path);
         image.bytes.extend_from_slice(interp);
         image.bytes.extend_from_slice(args);
-        image.bytes.extend_from_slice(env.map_or(&[][..], |(variables, _)| variables));
+        image.bytes.extend_from_slice(env_bytes);
         image.path_len = path.len();
         image.interp_len = interp.len();
         image.args_len = args.len();

@@ -7,8 +7,15 @@ use tracer_common::{
     start::Reached,
 };
 
-use super::{bill::Bill, copies::Copies, image::ImageId, ledger::Inheritance, start::Replaced, usage::Usage};
-use crate::record::{ForkFacts, ForkKind, MemoryBytes, Missing, Origin, ReleasedBy};
+use super::{
+    bill::{Account, Bill},
+    copies::Copies,
+    image::ImageId,
+    ledger::Inheritance,
+    start::Replaced,
+    usage::Usage,
+};
+use crate::record::{ForkKind, MemoryBytes, Missing, Origin, ReleasedBy};
 
 /// Most programs that a process is remembered to have run before, the latest ones.
 pub(super) const PREVIOUS: usize = 4;
@@ -48,11 +55,21 @@ pub(super) struct Previous {
     pub(super) reached: Reached,
 }
 
-/// How it was born.
+/// How it was born, as the kernel told it; see [`wire::Fork`](tracer_common::event::Fork).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Birth {
     pub(super) ktime_ns: u64,
-    pub(super) facts: ForkFacts,
+    pub(super) clone_flags: u64,
+    pub(super) pgtable_bytes: u64,
+    pub(super) anon_pages: u64,
+    pub(super) file_pages: u64,
+    pub(super) shmem_pages: u64,
+    pub(super) duration_ns: u64,
+    pub(super) eager_copies: u64,
+    pub(super) syscall: u32,
+    pub(super) vmas: u32,
+    pub(super) kind: ForkKind,
+    pub(super) shares_mm: bool,
 }
 
 /// The end of a parent's wait in vfork.
@@ -96,8 +113,10 @@ pub(super) struct Reaped {
 /// What the execs of a process left. Kept apart, since a life begins without.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
-    /// What it ran before.
-    pub(super) previous: [Option<Previous>; PREVIOUS],
+    /// What it ran before the last exec.
+    last: Option<Previous>,
+    /// What more than one exec left; `None` before the second.
+    pub(super) earlier: Option<Box<Earlier>>,
     /// The thread that called the last exec.
     pub(super) by: Option<u32>,
     /// Of the last exec: whether the program is to distrust its surroundings, and the threads that had to end.
@@ -107,8 +126,7 @@ pub(super) struct Ran {
     pub(super) all_threads_killed: u32,
     /// Execs that the last program took.
     pub(super) tries: Option<u64>,
-    /// Its totals when it began the first and the last program.
-    pub(super) at_first: Option<Totals>,
+    /// Its totals when it began the last program.
     pub(super) at_last: Option<Totals>,
     /// The directory that the last program began in; `None` when it is not known.
     pub(super) directory: Option<Box<[u8]>>,
@@ -119,14 +137,45 @@ pub(super) struct Ran {
 impl Ran {
     /// Notes a program that it does not run any more; returns one that is no longer remembered.
     fn remember(&mut self, old: Previous) -> Option<ImageId> {
-        let forgotten = self.previous[0];
+        let older = self.last.replace(old)?;
+        let forgotten = match &mut self.earlier {
+            Some(earlier) => earlier.remember(older),
+            None => Some(older),
+        };
+        forgotten.map(|forgotten| forgotten.image)
+    }
+
+    /// Its totals when it began the first program.
+    pub(super) fn at_first(&self) -> Option<Totals> {
+        self.earlier.as_ref().map_or(self.at_last, |earlier| earlier.at_first)
+    }
+
+    /// What the process had copied in the memory that the last exec dropped. The first one dropped all.
+    pub(super) fn wasted(&self) -> Option<Copies> {
+        self.earlier.as_ref().map_or(self.at_last.map(Copies::from), |earlier| earlier.wasted)
+    }
+}
+
+/// What only a process has that called exec more than once. Kept apart, since most do not.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// What it ran before the program before the last exec.
+    previous: [Option<Previous>; PREVIOUS - 1],
+    /// Its totals when it began the first program.
+    pub(super) at_first: Option<Totals>,
+    /// What it had copied from the exec before the last one to the last one.
+    pub(super) wasted: Option<Copies>,
+}
+
+impl Earlier {
+    /// Notes a program; returns one that is no longer remembered.
+    fn remember(&mut self, older: Previous) -> Option<Previous> {
         if let Some(slot) = self.previous.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(old);
+            *slot = Some(older);
             return None;
         }
         self.previous.rotate_left(1);
-        self.previous[PREVIOUS - 1] = Some(old);
-        forgotten.map(|forgotten| forgotten.image)
+        self.previous[PREVIOUS - 2].replace(older)
     }
 }
 
@@ -146,6 +195,22 @@ pub(super) struct Offspring {
     pub(super) spawns: u64,
     pub(super) clones: u64,
     pub(super) execs_followed: u64,
+}
+
+/// What only a life has that made others. Kept apart, since most do not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    pub(super) account: Account,
+    pub(super) children: Offspring,
+}
+
+/// What a life has of which progress was told: most end before.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What its last progress record said.
+    pub(super) copies: Copies,
+    /// The bytes that it said it shares with its parent, and with its newest child.
+    pub(super) shared: [Option<u64>; 2],
 }
 
 /// Everything known of one life.
@@ -182,12 +247,12 @@ pub(super) struct Process {
     pub(super) next_directory: Option<Box<[u8]>>,
     /// What its execs left; `None` before the first.
     pub(super) ran: Option<Box<Ran>>,
-    pub(super) children: Offspring,
-    /// What it had copied when its counters were read last, and what its last progress record said.
-    pub(super) copied: Copies,
-    pub(super) told: Copies,
-    /// The bytes that its last `cow` record said it shares with its parent, and with its newest child.
-    pub(super) told_shared: [Option<u64>; 2],
+    /// What it has since it made others.
+    pub(super) made: Option<Box<Made>>,
+    /// Bytes that it had copied out of shared memory when its counters were read last.
+    pub(super) unshared_bytes: u64,
+    /// What was told of its progress; `None` before the first record.
+    pub(super) told: Option<Box<Told>>,
     /// What it inherits; `None` without `--ledger`.
     pub(super) inheritance: Option<Box<Inheritance>>,
     /// How it ended; `None` while it lives.
@@ -226,10 +291,9 @@ impl Process {
             is_nameless: false,
             next_directory: None,
             ran: None,
-            children: Offspring::default(),
-            copied: Copies::default(),
-            told: Copies::default(),
-            told_shared: [None; 2],
+            made: None,
+            unshared_bytes: 0,
+            told: None,
             inheritance: None,
             over: None,
             written: false,
@@ -252,10 +316,17 @@ impl Process {
         text_of(&self.comm)
     }
 
-    /// Notes that its parent was waiting for it until `ktime_ns`, if it was.
+    /// It was left out by its name at first.
+    pub(super) fn is_late(&self) -> bool {
+        self.missing.has(Missing::BEFORE_MATCH)
+    }
+
+    /// Notes that its parent was waiting for it until `ktime_ns`, if it was. Of one that was left out until now that is
+    /// not known: it may have run another program before.
     pub(super) fn release_parent(&mut self, ktime_ns: u64, by: ReleasedBy) {
         if let Some(birth) = self.birth
-            && matches!(birth.facts.kind, ForkKind::Vfork | ForkKind::PosixSpawn)
+            && !self.is_late()
+            && matches!(birth.kind, ForkKind::Vfork | ForkKind::PosixSpawn)
             && self.released.is_none()
         {
             self.released = Some(Released { blocked_ns: ktime_ns.saturating_sub(birth.ktime_ns), by });
@@ -281,7 +352,10 @@ impl Process {
 
     /// The programs that it ran before its last exec, the oldest first.
     pub(super) fn previous(&self) -> impl DoubleEndedIterator<Item = &Previous> {
-        self.ran.iter().flat_map(|ran| &ran.previous).flatten()
+        self.ran
+            .iter()
+            .flat_map(|ran| ran.earlier.iter().flat_map(|earlier| &earlier.previous).chain([&ran.last]))
+            .flatten()
     }
 
     /// How it ended.

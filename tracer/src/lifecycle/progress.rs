@@ -57,9 +57,10 @@ impl Lifecycle {
         if !same || process.has_ended() {
             return;
         }
-        process.copied = process.copied.max(totals);
-        let shares = process.told_shared.iter().any(Option::is_some);
-        if shares || totals.since(process.told) != Copies::default() {
+        process.unshared_bytes = process.unshared_bytes.max(totals.unshared_bytes);
+        let told = process.told.as_deref();
+        let shares = told.is_some_and(|told| told.shared.iter().any(Option::is_some));
+        if shares || totals.since(told.map(|told| told.copies).unwrap_or_default()) != Copies::default() {
             self.progress.moved.push((key, counted.counters));
         }
         bill::charge(&mut self.table, key, totals);
@@ -79,7 +80,7 @@ impl Lifecycle {
             let Some(child) = get(key) else { continue };
             let Some(parent) = child.bill.parent().and_then(get) else { continue };
             // What the two say of their newest children depends on the counters of these.
-            let newest = [parent, child].into_iter().filter_map(|process| get(process.bill.newest()?));
+            let newest = [parent, child].into_iter().filter_map(|process| get(process.newest_sharer()?));
             let both = [parent, child].into_iter();
             wanted.extend(both.chain(newest).map(|process| process.id.tgid));
         }
@@ -87,10 +88,12 @@ impl Lifecycle {
 
     fn write_moved(&mut self, key: Key, counters: &Counters, out: &mut dyn Output) {
         let totals = Copies::from(cow::totals(counters));
-        let Some(process) = self.table.get_mut(key).filter(|process| !process.has_ended()) else {
+        if self.table.get(key).is_none_or(Process::has_ended) {
             return;
-        };
-        let delta = totals.since(std::mem::replace(&mut process.told, totals));
+        }
+        let Some(told) = self.table.told(key) else { return };
+        let delta = totals.since(std::mem::replace(&mut told.copies, totals));
+        let told_shared = told.shared;
         let level = self.config.cow;
         let Some(process) = self.table.get(key) else { return };
         let shared = level.has_classes().then(|| self.shared(process));
@@ -100,7 +103,7 @@ impl Lifecycle {
         // What the other of two copies is shared no more, either.
         let is_less =
             |(now, told): (&Option<u64>, &Option<u64>)| now.is_some() && told.is_some() && now != told;
-        if delta == Copies::default() && !bytes.iter().zip(&process.told_shared).any(is_less) {
+        if delta == Copies::default() && !bytes.iter().zip(&told_shared).any(is_less) {
             return;
         }
         out.record(&Record::Cow(Cow {
@@ -112,8 +115,8 @@ impl Lifecycle {
             delta: delta.shown(level),
             shared,
         }));
-        if let Some(process) = self.table.get_mut(key) {
-            process.told_shared = bytes;
+        if let Some(told) = self.table.told(key) {
+            told.shared = bytes;
         }
     }
 
@@ -124,12 +127,10 @@ impl Lifecycle {
             bytes.map(|bytes| SharedWith { bytes, process: self.process_id(with.id) })
         };
         let parent = process.bill.parent().and_then(get);
-        let child = process.bill.newest().and_then(get);
+        let child = process.newest_sharer().and_then(get);
         Shared {
-            with_parent: parent
-                .and_then(|parent| with(parent, process.bill.still_shared(&parent.bill, process.copied))),
-            with_child: child
-                .and_then(|child| with(child, child.bill.still_shared(&process.bill, child.copied))),
+            with_parent: parent.and_then(|parent| with(parent, process.still_shares(parent))),
+            with_child: child.and_then(|child| with(child, child.still_shares(process))),
         }
     }
 }

@@ -1,15 +1,12 @@
 //! How a process and its programs begin, and what memory it has before an exec and at its end.
 
 use tracer_common::{
-    counter::{PAGE_BYTES, Totals},
+    counter::PAGE_BYTES,
     event::Exec,
     start::{self as wire, Reached},
 };
 
-use super::{
-    copies::Copies,
-    process::{End, Process},
-};
+use super::process::{End, Process};
 use crate::{
     level::Level,
     record::{MemoryBytes, Start},
@@ -21,36 +18,24 @@ pub(super) struct Replaced {
     /// From its point of no return to the new program.
     pub(super) load_ns: Option<u64>,
     /// The memory that it dropped.
-    pub(super) memory: Option<MemoryBytes>,
-    /// What had been copied there.
-    pub(super) wasted: Option<Copies>,
+    pub(super) memory: wire::Memory,
     /// It was its own, not its parent's, where that is still there.
     pub(super) was_own: bool,
 }
 
 impl Replaced {
-    /// What `exec` replaced of a process that had copied `own` until then. Asked before it is counted.
-    pub(super) fn by(exec: &Exec, own: Option<Totals>, process: &Process) -> Self {
+    /// What `exec` replaced of a process. Asked before it is counted.
+    pub(super) fn by(exec: &Exec, process: &Process) -> Self {
         let was_own = !process.shares_memory();
-        let earlier = match process.at_last_exec() {
-            None if process.execs > 0 => None,
-            totals => Some(totals.map(Copies::from).unwrap_or_default()),
-        };
-        let wasted = own.zip(earlier).map(|(own, earlier)| Copies::from(own).since(earlier));
         let load_ns = exec.header.ktime_ns.checked_sub(exec.prepared_ns);
-        Self {
-            load_ns: load_ns.filter(|_| exec.prepared_ns != 0),
-            memory: memory(&exec.dropped),
-            wasted,
-            was_own,
-        }
+        Self { load_ns: load_ns.filter(|_| exec.prepared_ns != 0), memory: exec.dropped, was_own }
     }
 }
 
 impl Process {
-    /// It runs in the memory of its parent, as far as is known.
+    /// It runs in the memory of its parent, as far as is known. One that was left out until now may have run a program since.
     pub(super) fn shares_memory(&self) -> bool {
-        self.execs == 0 && self.birth.is_some_and(|birth| birth.facts.shares_mm)
+        self.execs == 0 && !self.is_late() && self.birth.is_some_and(|birth| birth.shares_mm)
     }
 }
 

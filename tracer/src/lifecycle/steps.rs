@@ -1,8 +1,11 @@
 //! What happens in a life: programs, failures, progress, the end.
 
-use tracer_common::event::{
-    AutoReap, Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
-    FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, ForkFailed,
+use tracer_common::{
+    counter::Totals,
+    event::{
+        AutoReap, Exec, ExecFailed, Exit, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_NO_COUNTERS, FLAG_NO_INTERP,
+        FLAG_SECURE, FLAG_SECURE_UNKNOWN, FLAG_UNREADABLE, ForkFailed,
+    },
 };
 
 use super::{
@@ -48,7 +51,7 @@ impl Lifecycle {
         if header.flags & FLAG_NO_INTERP != 0 && may_be_script(parts.path, parts.args) {
             process.missing = process.missing.with(Missing::PROGRAM);
         }
-        let replaced = Replaced::by(exec, own, process);
+        let replaced = Replaced::by(exec, process);
         let is_first = process.execs == 0;
         process.execs += 1;
         process.state = State::Running;
@@ -57,13 +60,13 @@ impl Lifecycle {
         process.place = Some(exec.place);
         process.comm = exec.comm;
         let directory = process.next_directory.take();
+        if !is_first {
+            self.begin_again(key, own);
+        }
         let Some(ran) = self.table.ran(key) else {
             return;
         };
         ran.replaced = replaced;
-        if is_first {
-            ran.at_first = own;
-        }
         ran.at_last = own;
         ran.by = Some(exec.old_tid);
         ran.tries = tries;
@@ -88,11 +91,11 @@ impl Lifecycle {
         let Some(process) = self.table.get_mut(key) else {
             return;
         };
-        let forked_by = process.birth.and(process.parent).filter(|_| is_first);
+        let forked_by = process.birth.and(process.parent).filter(|_| is_first && !process.is_late());
         if let Some(parent) = forked_by.and_then(|id| self.table.key(id))
-            && let Some(parent) = self.table.get_mut(parent)
+            && let Some(made) = self.table.made(parent)
         {
-            parent.children.execs_followed += 1;
+            made.children.execs_followed += 1;
         }
         if let Some(process) = self.stepping(key) {
             out.record(&Record::Exec(ExecStep {
@@ -108,6 +111,18 @@ impl Lifecycle {
                 exec: self.exec_fields(process, None),
                 ledger: self.ledger_of_exec(process),
             }));
+        }
+    }
+
+    /// An exec that is not the first of its process, which had copied `own` until then. Told before it is counted.
+    fn begin_again(&mut self, key: Key, own: Option<Totals>) {
+        let Some(ran) = self.table.ran(key) else {
+            return;
+        };
+        let (first, last) = (ran.at_first(), ran.at_last);
+        if let Some(earlier) = self.table.earlier(key) {
+            earlier.at_first = first;
+            earlier.wasted = own.zip(last).map(|(own, last)| Copies::from(own).since(last.into()));
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     copies::Copies,
     cow,
     image::Image,
-    process::{self, End, Id, Offspring, PREVIOUS, Previous, Process},
+    process::{self, End, Id, Made, Offspring, PREVIOUS, Previous, Process, Ran},
     start,
     table::Key,
     usage::Usage,
@@ -51,8 +51,11 @@ impl Process {
 
     /// Its copies in the program that it inherited: until its first exec, or its end.
     fn before_exec(&self) -> Option<Copies> {
+        if self.is_late() {
+            return None;
+        }
         if self.execs > 0 {
-            return self.ran.as_ref()?.at_first.map(Copies::from);
+            return self.ran.as_ref()?.at_first().map(Copies::from);
         }
         let counters = self.end()?.counters.as_ref()?;
         Some(cow::totals(counters).into())
@@ -60,7 +63,7 @@ impl Process {
 
     /// How it was born and what that cost, as far as `level` knows.
     fn fork_fields(&self, level: Level) -> Option<Fork> {
-        let facts = self.birth?.facts;
+        let facts = self.birth?.facts(level);
         if self.origin == crate::record::Origin::Command {
             return None;
         }
@@ -166,7 +169,9 @@ impl Lifecycle {
         let chain = image.map(Image::chain).unwrap_or_default();
         let is_other = image.is_none_or(|image| image.path() != image.executable());
         let has_run = process.execs > 0;
-        let wasted = replaced.wasted.filter(|_| level.has_copies());
+        // The memory that the first exec of a late one dropped was not followed.
+        let is_known = level.has_copies() && !(process.is_late() && process.execs == 1);
+        let wasted = ran.and_then(Ran::wasted).filter(|_| is_known);
         let registered = self.config.misc_interpreters.as_deref();
         Exec {
             seq: process.execs,
@@ -184,7 +189,7 @@ impl Lifecycle {
             failures: self.config.full_hooks.then_some(process.failures),
             tries: has_run.then(|| ran.and_then(|ran| ran.tries).filter(|_| self.config.full_hooks)),
             load_ns: has_run.then_some(replaced.load_ns),
-            dropped: (has_run && replaced.was_own).then_some(replaced.memory),
+            dropped: (has_run && replaced.was_own).then(|| start::memory(&replaced.memory)),
             wasted: (has_run && replaced.was_own).then(|| wasted.map(|copies| copies.shown(level))),
             start: start.filter(|_| has_run),
         }
@@ -211,7 +216,8 @@ impl Lifecycle {
         let level = self.config.cow;
         let of_faults = counters.filter(|_| level.has_copies());
         let start = end.filter(|_| process.execs > 0).and_then(|end| start::of_program(&end.reached, level));
-        let Offspring { forks, vforks, spawns, clones, execs_followed } = process.children;
+        let Made { account, children } = process.made.as_deref().copied().unwrap_or_default();
+        let Offspring { forks, vforks, spawns, clones, execs_followed } = children;
         let cgroup_id = process.cgroup_id();
         let cgroup_path = cgroup_id.and_then(|id| self.cgroups.get(id));
         Timeline {
@@ -256,7 +262,7 @@ impl Lifecycle {
                     clones,
                     execs_followed,
                     threads: counters.map(|counters| counters[counter::THREADS as usize]),
-                    paid: level.has_copies().then(|| process.bill.paid.shown(level)),
+                    paid: level.has_copies().then(|| account.paid.shown(level)),
                 },
                 exit: end.map(End::fields),
                 usage: process.usage().map(Usage::fields),
@@ -264,9 +270,10 @@ impl Lifecycle {
                 cgroup_id,
                 cgroup_path: cgroup_path.map(Text),
                 namespaces: process.place.and_then(|place| self.namespaces(&place)),
+                ledger: self.ledger_of_exec(process),
+                args_b64: None,
             },
             container: cgroup_path.and_then(cgroups::container_id).map(|id| Container { id }),
-            ledger: self.ledger_of_exec(process),
         }
     }
 }
@@ -274,7 +281,7 @@ impl Lifecycle {
 impl Process {
     /// A process that another one's system call made runs a program; a kernel thread runs none.
     fn missing_program(&self) -> Missing {
-        let made_by_call = self.birth.is_some_and(|birth| birth.facts.syscall.is_some());
+        let made_by_call = self.birth.is_some_and(|birth| birth.syscall().is_some());
         if made_by_call && self.image.is_none() { Missing::PROGRAM } else { Missing::default() }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, num::NonZeroU64};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
-use super::process::{Id, Over, Process, Ran};
+use super::process::{Earlier, Id, Made, Over, Process, Ran, Told};
 
 /// A place in the table and the life that was there; of another life it finds nothing.
 ///
@@ -83,6 +83,9 @@ pub(super) struct Table {
     past: HashSet<Id>,
     past_order: VecDeque<Id>,
     spare_ran: Spare<Ran>,
+    spare_earlier: Spare<Earlier>,
+    spare_made: Spare<Made>,
+    spare_told: Spare<Told>,
     spare_over: Spare<Over>,
     max: usize,
 }
@@ -97,6 +100,9 @@ impl Table {
             past: HashSet::new(),
             past_order: VecDeque::new(),
             spare_ran: Spare(Vec::new()),
+            spare_earlier: Spare(Vec::new()),
+            spare_made: Spare(Vec::new()),
+            spare_told: Spare(Vec::new()),
             spare_over: Spare(Vec::new()),
             max: max.clamp(1, 1 << Key::SLOT_BITS),
         }
@@ -120,6 +126,25 @@ impl Table {
     pub(super) fn ran(&mut self, key: Key) -> Option<&mut Ran> {
         let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
         Some(slot.process.as_mut()?.ran.get_or_insert_with(|| self.spare_ran.take()))
+    }
+
+    /// What the execs of a life left, if there was more than one.
+    pub(super) fn earlier(&mut self, key: Key) -> Option<&mut Earlier> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
+        let ran = slot.process.as_mut()?.ran.as_mut()?;
+        Some(ran.earlier.get_or_insert_with(|| self.spare_earlier.take()))
+    }
+
+    /// What a life that made others has.
+    pub(super) fn made(&mut self, key: Key) -> Option<&mut Made> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
+        Some(slot.process.as_mut()?.made.get_or_insert_with(|| self.spare_made.take()))
+    }
+
+    /// What a life has of which progress was told.
+    pub(super) fn told(&mut self, key: Key) -> Option<&mut Told> {
+        let slot = self.slots.get_mut(key.slot()).filter(|slot| slot.serial == key.serial())?;
+        Some(slot.process.as_mut()?.told.get_or_insert_with(|| self.spare_told.take()))
     }
 
     /// What a life that is over has.
@@ -204,14 +229,18 @@ impl Table {
     pub(super) fn remove(&mut self, key: Key) -> bool {
         self.displace(key);
         let Some(process) = self.get_mut(key) else { return false };
-        let (ran, over, vpid) = (process.ran.take(), process.over.take(), process.vpid);
+        let (mut ran, over, vpid) = (process.ran.take(), process.over.take(), process.vpid);
+        let (made, told) = (process.made.take(), process.told.take());
         let parent = over.as_ref().and_then(|over| over.end.as_ref()).map(|end| end.real_parent);
         if let Some(by_vpid) = parent.zip(vpid)
             && self.by_vpid.get(&by_vpid) == Some(&key)
         {
             self.by_vpid.remove(&by_vpid);
         }
+        self.spare_earlier.give(ran.as_mut().and_then(|ran| ran.earlier.take()));
         self.spare_ran.give(ran);
+        self.spare_made.give(made);
+        self.spare_told.give(told);
         self.spare_over.give(over);
         self.slots[key.slot()].process = None;
         self.free.push(key.slot() as u32);

@@ -7,7 +7,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, ptr::NonNull};
 
-use tracer_common::settings::{Calibration, Control, FIVE_LEVELS, GIB_PER_RUN};
+use tracer_common::settings::{Calibration, Control, DIRTY, FIVE_LEVELS, GIB_PER_RUN, SAVED_DIRTY};
 
 use super::{loader::Loaded, maps::Questions};
 
@@ -59,6 +59,15 @@ impl Pages {
     pub(super) fn read(&self, page: usize) -> u64 {
         // SAFETY: inside the mapping, aligned.
         unsafe { self.word(page).read_volatile() }
+    }
+
+    /// Lets nobody write to the first page any more.
+    fn forbid_writes(&self) -> io::Result<()> {
+        // SAFETY: a page of the mapping; who writes to it later gets SIGSEGV, and nobody does.
+        match unsafe { libc::mprotect(self.at.as_ptr().cast(), PAGE, libc::PROT_READ) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     pub(super) fn write(&self, page: usize, value: u64) {
@@ -121,6 +130,7 @@ fn ask(questions: &mut Questions) -> Result<Control, String> {
     };
     let address = pages.word(0) as u64;
     let pfn = frame(&pagemap, address)?;
+    pages.forbid_writes().map_err(|e| format!("mprotect: {e}"))?;
 
     question = Calibration {
         tgid: std::process::id(),
@@ -146,8 +156,19 @@ fn ask(questions: &mut Questions) -> Result<Control, String> {
     if page == 0 || vmemmap % GIB != 0 {
         return Err("the page that was allocated for a fault was not seen".to_owned());
     }
-    let flags = if answer.levels == 5 { FIVE_LEVELS } else { 0 };
-    Ok(Control { page_offset: answer.page_offset, vmemmap, zero_pfn, flags, adopt: 0 })
+    Ok(Control {
+        page_offset: answer.page_offset,
+        vmemmap,
+        zero_pfn,
+        flags: if answer.levels == 5 { FIVE_LEVELS } else { 0 },
+        adopt: 0,
+        regs_offset: answer.regs_offset,
+        // It was written, and must not be any more.
+        dirty: match answer.entry & (DIRTY | SAVED_DIRTY) {
+            mark @ (DIRTY | SAVED_DIRTY) => mark,
+            _ => 0,
+        },
+    })
 }
 
 /// A random word that is not zero, which any page could hold.

@@ -200,6 +200,9 @@ const fn format(
 const EXEC_FIELDS: [&str; 2] =
     ["field:__data_loc char[] filename;\toffset:8;\tsize:4;", "field:pid_t old_pid;\toffset:16;\tsize:4;"];
 
+const RENAME_FIELDS: [&str; 2] =
+    ["field:char oldcomm[16];\toffset:12;\tsize:16;", "field:char newcomm[16];\toffset:28;\tsize:16;"];
+
 const ENTER_FIELDS: [&str; 1] = ["field:long id;\toffset:8;\tsize:8;"];
 
 const EXIT_FIELDS: [&str; 2] = ["field:long id;\toffset:8;\tsize:8;", "field:long ret;\toffset:16;\tsize:8;"];
@@ -218,6 +221,14 @@ pub(super) fn hooks(release: &str) -> &'static [Hook] {
 fn has_preemptible_tracepoints(release: &str) -> bool {
     let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
     major.is_some_and(|major| major >= 7)
+}
+
+/// Whether a program can know the new name of a process that is renamed.
+pub(super) fn check_rename(release: &str) -> Result<(), String> {
+    if has_preemptible_tracepoints(release) {
+        return check_format("task", "task_rename", &RENAME_FIELDS);
+    }
+    Ok(())
 }
 
 /// Compares a tracepoint's record with what its program expects.

@@ -5,11 +5,13 @@ use aya::{
     sys::{BpfHelper, is_helper_supported},
 };
 use tracer_common::{
+    constant::CONSTANTS,
+    names::Names,
     offsets::{MISSING, OFFSETS, SOURCES},
     settings::Settings,
 };
 
-use super::{Error, Hooks, Options, btf::Btf, cast::Cast};
+use super::{Error, Hooks, Options, btf::Btf, hooks, patch::Cast, unavailable::NOT_READABLE};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -61,7 +63,13 @@ pub(super) fn offsets(btf: &Btf<'_>) -> Result<[u32; OFFSETS], Error> {
 }
 
 /// The settings for this kernel.
-pub(super) fn settings(btf: &Btf<'_>, options: &Options, slots: u32, cast: Option<Cast>) -> Settings {
+pub(super) fn settings(
+    btf: &Btf<'_>,
+    options: &Options,
+    names: &Names,
+    slots: u32,
+    cast: Option<Cast>,
+) -> Settings {
     let has = |helper| btf.enumerator("bpf_func_id", helper).is_some();
     Settings {
         tree: u32::from(options.tree),
@@ -82,7 +90,37 @@ pub(super) fn settings(btf: &Btf<'_>, options: &Options, slots: u32, cast: Optio
             .unwrap_or(MISSING),
         env: u32::from(options.env),
         threads: u32::from(options.cow.has_classes() || options.hooks == Hooks::Full),
+        names: names.count(),
     }
+}
+
+/// The names that the kernel side tells processes apart by: those asked for, if it can see all of them.
+pub(super) fn names(options: &Options) -> Names {
+    if options.tree || options.names == Names::NONE {
+        return Names::NONE;
+    }
+    let can_see = match can_read() {
+        true => hooks::check_rename(&release()),
+        false => Err(NOT_READABLE.to_owned()),
+    };
+    match can_see {
+        Ok(()) => options.names,
+        Err(why) => {
+            log::info!("--comm is applied in user space only: {why}");
+            Names::NONE
+        }
+    }
+}
+
+/// All constants, in the order of [`Constants`](tracer_common::constant::Constants).
+pub(super) fn constants(offsets: &[u32; OFFSETS], settings: &Settings) -> [u32; CONSTANTS] {
+    let mut constants = [0; CONSTANTS];
+    let (of_offsets, of_settings) = constants.split_at_mut(OFFSETS);
+    of_offsets.copy_from_slice(offsets);
+    for (to, from) in of_settings.iter_mut().zip(tracer_common::bytes(settings).as_chunks().0) {
+        *to = u32::from_ne_bytes(*from);
+    }
+    constants
 }
 
 /// False under lockdown=confidentiality (`bpf_tracing_func_proto()` in kernel/trace/bpf_trace.c): the kernel's memory

@@ -33,10 +33,12 @@ impl Levels<'_> {
         let mut is_calibrated = false;
         if wanted.has_classes() && !self.loaded.offered().can_read {
             reasons.push(NOT_READABLE.to_owned());
-        } else if wanted.has_classes() {
+        } else if wanted.has_copies() && self.loaded.offered().can_read {
+            // Without classes it only saves time.
             match calibrate::run(self.loaded) {
                 Ok(found) => (control, is_calibrated) = (found, true),
-                Err(reason) => reasons.push(reason),
+                Err(reason) if wanted.has_classes() => reasons.push(reason),
+                Err(reason) => log::debug!("not calibrated: {reason}"),
             }
         }
         let can_try = |level: &Level| level.has_copies() && (is_calibrated || !level.has_classes());

@@ -15,7 +15,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tracer_common::slot;
+use tracer_common::{names::Names, slot};
 
 use crate::level::Level;
 
@@ -23,9 +23,9 @@ use super::{
     Error, Options,
     btf::Btf,
     calibrate,
-    cast::{self, Cast},
     hooks::{self, Hook, How, Set},
     kernel, maps,
+    patch::{self, Cast},
     unavailable::Offered,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Loaded {
     /// Until all programs are loaded: it is large.
     kernel_btf: Option<KernelBtf>,
     offered: Offered,
+    /// Those that processes are told apart by.
+    names: Names,
     /// By program.
     links: HashMap<&'static str, Link>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -108,20 +110,21 @@ impl Loaded {
         let slots = slot::slots(options.max_processes);
         let overflow = slot::overflow(options.max_processes);
         let cast = Cast::of_kernel(&btf);
-        let settings = kernel::settings(&btf, options, slots, cast);
+        let names = kernel::names(options);
+        let settings = kernel::settings(&btf, options, &names, slots, cast);
         if settings.typed_current == 0 && settings.can_read == 0 {
             return Err(Error::Lockdown);
         }
         loader
-            .override_global("OFFSETS", offsets.as_slice(), true)
-            .override_global("SETTINGS", tracer_common::bytes(&settings), true)
+            .override_global("NAMES", tracer_common::bytes(&names), true)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("PROCESSES", slots)
             .map_max_entries("PROCESS_OVERFLOW", overflow)
             .map_max_entries("THREADS", slots)
             .map_max_entries("THREAD_OVERFLOW", overflow)
             .map_max_entries("STATS", maps::possible_cpus());
-        let mut ebpf = loader.load(&cast::patched(OBJECT, cast)).map_err(load_error)?;
+        let object = patch::patched(OBJECT, &kernel::constants(&offsets, &settings), cast);
+        let mut ebpf = loader.load(&object).map_err(load_error)?;
         let log = EbpfLogger::init(&mut ebpf)
             .inspect_err(|e| log::debug!("the eBPF programs cannot log: {e}"))
             .ok();
@@ -129,6 +132,7 @@ impl Loaded {
             ebpf,
             kernel_btf: Some(kernel_btf),
             offered: Offered::new(&btf, &settings),
+            names,
             links: HashMap::new(),
             log,
         })
@@ -146,7 +150,7 @@ impl Loaded {
                 false => self.offered.not_wanted(hook, options).is_none(),
             })
             .collect();
-        let calibrates = self.offered.can_read && options.cow.has_classes();
+        let calibrates = self.offered.can_read && options.cow.has_copies();
         let wanted = wanted.into_iter().map(|hook| (hook.program, hook.name));
         let wanted = wanted.chain(calibrate::PROGRAMS.into_iter().filter(|_| calibrates));
         let (missing, kernel_btf) = (&self.offered.missing, self.kernel_btf.as_ref());
@@ -166,6 +170,11 @@ impl Loaded {
     /// What this kernel has.
     pub(super) fn offered(&self) -> &Offered {
         &self.offered
+    }
+
+    /// The names that processes are told apart by.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, Error> {

@@ -6,10 +6,10 @@ use aya::maps::{Array, Map, MapData};
 use tracer_common::{
     Wire,
     counter::{COUNTERS, Totals},
-    event::{COMM_BYTES, KINDS},
+    event::COMM_BYTES,
     settings::{Calibration, Control},
     start::Start,
-    state::{Process, Stats, THREAD_BYTES},
+    state::{NOT_MADE_BY_CALL, Process, Stats, THREAD_BYTES},
 };
 
 use super::{
@@ -32,16 +32,6 @@ pub(super) fn refused(map: &'static str) -> impl Fn(aya::maps::MapError) -> Erro
     move |e| Error::Load(format!("map {map}: {e}"))
 }
 
-/// No event was seen.
-const NO_STATS: Stats = Stats {
-    seen: [0; KINDS],
-    submitted: [0; KINDS],
-    ring_full: [0; KINDS],
-    process_full: 0,
-    thread_full: 0,
-    late: 0,
-};
-
 /// CPUs that the kernel could ever have; the length of `STATS`.
 pub(super) fn possible_cpus() -> u32 {
     let list = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
@@ -59,17 +49,16 @@ impl Counts {
 
     /// The sums over all CPUs.
     pub(super) fn total(&self) -> Stats {
-        let mut sum = NO_STATS;
+        let mut sum = Stats::default();
         for one in self.0.iter() {
             // SAFETY: inside the mapping; each word is read once.
             let one = unsafe { one.read_volatile() };
-            let add = |to: &mut [u64; KINDS], from: [u64; KINDS]| {
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-            };
-            let Stats { seen, submitted, ring_full, process_full, thread_full, late } = one;
-            add(&mut sum.seen, seen);
-            add(&mut sum.submitted, submitted);
-            add(&mut sum.ring_full, ring_full);
+            let Stats { records, process_full, thread_full, late } = one;
+            for (to, from) in sum.records.iter_mut().zip(records) {
+                to.seen += from.seen;
+                to.submitted += from.submitted;
+                to.ring_full += from.ring_full;
+            }
             sum.process_full += process_full;
             sum.thread_full += thread_full;
             sum.late += late;
@@ -97,7 +86,7 @@ impl Processes {
     ///
     /// # Errors
     /// When the table is full.
-    pub(super) fn enter(&mut self, tgid: u32, start_time_ns: u64) -> Result<(), Error> {
+    pub(super) fn enter(&mut self, tgid: u32, start_time_ns: u64, is_outside: bool) -> Result<(), Error> {
         let new = Process {
             start_time_ns,
             clone_flags: 0,
@@ -106,7 +95,7 @@ impl Processes {
             mm: 0,
             mm_totals: Totals::default(),
             parent_tgid: 0,
-            reserved: 0,
+            outside: if is_outside { NOT_MADE_BY_CALL } else { 0 },
             comm_before: [0; COMM_BYTES],
             counters: [0; COUNTERS],
             start: Start::default(),
@@ -116,16 +105,19 @@ impl Processes {
     }
 }
 
-/// `CONTROL`.
+/// The programs' only global variable that can change.
+pub(super) const CONTROL: &str = ".bss";
+
+/// [`CONTROL`].
 pub(super) struct Controls(Array<MapData, Value<Control>>);
 
 impl Controls {
     pub(super) fn new(map: Map) -> Result<Self, Error> {
-        Array::try_from(map).map(Self).map_err(refused("CONTROL"))
+        Array::try_from(map).map(Self).map_err(refused(CONTROL))
     }
 
     pub(super) fn set(&mut self, control: &Control) -> Result<(), Error> {
-        self.0.set(0, Value(*control), 0).map_err(refused("CONTROL"))
+        self.0.set(0, Value(*control), 0).map_err(refused(CONTROL))
     }
 }
 

@@ -3,13 +3,13 @@
 
 pub mod btf;
 mod calibrate;
-mod cast;
 mod hooks;
 mod kernel;
 mod levels;
 mod loader;
 mod maps;
 pub mod misc;
+mod patch;
 pub mod procfs;
 mod selftest;
 mod table;
@@ -19,7 +19,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{
-    event::{KINDS, Kind},
+    event::{COMM_BYTES, KINDS, Kind},
+    names::{self, Names},
     settings::{Control, TESTING},
     slot,
     state::{Process, Stats},
@@ -29,7 +30,7 @@ use self::{
     hooks::Skipped,
     levels::Levels,
     loader::Loaded,
-    maps::{Controls, Counts, Processes, Threads},
+    maps::{CONTROL, Controls, Counts, Processes, Threads},
 };
 use crate::{decode::LossStage, level::Level};
 
@@ -47,6 +48,8 @@ pub enum Hooks {
 pub struct Options {
     /// Only the processes named with [`Probe::add_process`] or [`Probe::adopt_children`], and their descendants.
     pub tree: bool,
+    /// Without a tree: only processes that have, or are given, one of these names. None: all.
+    pub names: Names,
     /// The set of hooks.
     pub hooks: Hooks,
     /// Also what each process inherits, keeps and loses, at its fork and at each exec.
@@ -173,6 +176,13 @@ impl Misses {
     }
 }
 
+/// The words of a name as `/proc` shows it, which may be longer than the kernel's own.
+fn words(comm: &[u8]) -> names::Words {
+    let mut name = [0; COMM_BYTES];
+    name.iter_mut().zip(comm).for_each(|(to, from)| *to = *from);
+    names::words(name)
+}
+
 /// Attached programs and their maps. Dropping it detaches them.
 pub struct Probe {
     loaded: Loaded,
@@ -202,7 +212,7 @@ impl Probe {
         let mut processes = Processes::new(maps, names, slots)?;
         let (maps, names) = table(["THREADS", "THREAD_OVERFLOW"])?;
         let mut threads = Threads::new(maps, names, slots)?;
-        let mut controls = Controls::new(loaded.take_map("CONTROL")?)?;
+        let mut controls = Controls::new(loaded.take_map(CONTROL)?)?;
 
         // Copies first: their self-test makes processes that are nobody's business. What every fault passes is
         // idle until births, execs and deaths are seen, too.
@@ -223,7 +233,12 @@ impl Probe {
             let mut tgids = procfs::tgids().map_err(|e| Error::Load(format!("/proc: {e}")))?;
             tgids.sort_unstable_by_key(|&tgid| processes.index(tgid));
             for tgid in tgids {
-                if let Err(full) = processes.enter(tgid, 0) {
+                // The kernel side sees each name that it is given from here on.
+                let is_outside = match *loaded.names() {
+                    Names::NONE => false,
+                    names => !procfs::comm(tgid).is_some_and(|comm| names.may_be(words(&comm))),
+                };
+                if let Err(full) = processes.enter(tgid, 0, is_outside) {
                     log::debug!("process {tgid}: {full}");
                 }
             }
@@ -262,7 +277,20 @@ impl Probe {
 
     /// Adds a living process to the tree; `start_time_ns` may be 0 when only its 10 ms tick is known.
     pub fn add_process(&mut self, tgid: u32, start_time_ns: u64) -> Result<(), Error> {
-        self.processes.enter(tgid, start_time_ns)
+        self.processes.enter(tgid, start_time_ns, false)
+    }
+
+    /// Whether the kernel side tells of a process of this name.
+    pub fn tells_of(&mut self, tgid: u32, comm: &[u8]) -> bool {
+        let names = *self.loaded.names();
+        if names == Names::NONE {
+            return true;
+        }
+        match self.processes.get(tgid) {
+            Some(process) => process.outside == 0,
+            // It has just ended, or found no room.
+            None => names.may_be(words(comm)),
+        }
     }
 
     /// Becomes readable when the ring passes its watermark.
@@ -293,7 +321,7 @@ impl Probe {
             }
         };
         for (i, kind) in Kind::ALL.into_iter().enumerate() {
-            lost(LossStage::Ring, Some(kind), total.ring_full[i], last.ring_full[i]);
+            lost(LossStage::Ring, Some(kind), total.records[i].ring_full, last.records[i].ring_full);
             lost(LossStage::Recursion, Some(kind), misses.records[i], last_misses.records[i]);
         }
         lost(LossStage::Recursion, None, misses.faults, last_misses.faults);

@@ -22,6 +22,13 @@ pub fn tgids() -> io::Result<Vec<u32>> {
     Ok(tgids)
 }
 
+/// The name of a process as the kernel has it, and perhaps more; `None` when there is no such process.
+pub fn comm(tgid: u32) -> Option<Vec<u8>> {
+    let mut comm = fs::read(format!("/proc/{tgid}/comm")).ok()?;
+    comm.pop_if(|last| *last == b'\n');
+    Some(comm)
+}
+
 /// Hands out each process of the machine; those that end meanwhile are left out.
 pub fn snapshot(each: &mut dyn FnMut(Snapshot<'_>)) -> io::Result<()> {
     for tgid in tgids()? {

@@ -70,7 +70,7 @@ impl Seen {
 /// Makes faults whose fate is known and compares the counts; the error says what did not fit.
 pub(super) fn run(processes: &mut Processes, threads: &mut Threads, level: Level) -> Result<(), String> {
     let own = std::process::id();
-    processes.enter(own, 0).map_err(|e| e.to_string())?;
+    processes.enter(own, 0, false).map_err(|e| e.to_string())?;
     let mut test = Test { processes, threads, level, own };
     let result = test.own_pages().and_then(|()| test.shared_pages());
     test.forget(own);
@@ -161,7 +161,7 @@ impl Test<'_> {
         let (to_copy, to_reuse) = shared.split_at(ROUNDS);
         shared.iter().for_each(|pages| fill(pages, PAGES));
         let child = Child::fork(to_copy).map_err(|e| format!("fork: {e}"))?;
-        let entered = self.processes.enter(child.pid, 0).map_err(|e| e.to_string());
+        let entered = self.processes.enter(child.pid, 0, false).map_err(|e| e.to_string());
         let copied = entered.and_then(|()| {
             self.rounds(child.pid, |_| {
                 child.write_next().map_err(|e| format!("the child: {e}"))?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Common, Copies, CowCounts, EntityId, ForkKind, Line, Missing, ProcessId, Signal, Text, Timeline,
-    is_nothing,
+    is_known_nothing, is_none_or_nothing, is_nothing,
 };
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Story {
     #[serde(skip_serializing_if = "is_nothing")]
     missing: Missing,
     fork: Option<Fork>,
-    cow: Option<Copies>,
+    cow: Option<Sum>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
 }
@@ -31,8 +31,29 @@ struct Story {
 struct Fork {
     kind: ForkKind,
     /// Absent also when it is nothing.
-    #[serde(skip_serializing_if = "super::is_none_or_nothing")]
-    wasted: Option<Option<Copies>>,
+    #[serde(skip_serializing_if = "is_none_or_nothing")]
+    wasted: Option<Option<Sum>>,
+}
+
+/// [`Copies`], with reuses when there were some, or it is not known.
+#[derive(PartialEq, Serialize)]
+struct Sum {
+    copies: u64,
+    #[serde(skip_serializing_if = "is_known_nothing")]
+    reuses: Option<u64>,
+    bytes: u64,
+}
+
+impl From<Copies> for Sum {
+    fn from(Copies { copies, reuses, bytes }: Copies) -> Self {
+        Self { copies, reuses, bytes }
+    }
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Copies::default().into()
+    }
 }
 
 /// Absent unless a signal ended it.
@@ -52,15 +73,18 @@ impl Timeline<'_> {
             exit_code: self.process.exit_code,
             parent: self.process.parent,
         };
-        let copies = |cow: CowCounts| Copies { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes };
+        let copies = |cow: CowCounts| Sum { copies: cow.copies, reuses: cow.reuses, bytes: cow.bytes };
         let tracer = Story {
             complete: story.complete,
             missing: story.missing,
-            fork: story.fork.map(|fork| Fork { kind: fork.kind, wasted: fork.wasted }),
+            fork: story.fork.map(|fork| Fork {
+                kind: fork.kind,
+                wasted: fork.wasted.map(|wasted| wasted.map(Sum::from)),
+            }),
             cow: story.cow.map(copies),
             exit: story.exit.and_then(|exit| exit.signal).map(|signal| Exit { signal }),
         };
         let common = Common { duration: Some(self.duration_ns), ..Common::at(self.time) };
-        Line { host: None, ..line }.write(common, Some(process), tracer);
+        Line { host: None, ..line }.write(common, Some(&process), &tracer);
     }
 }

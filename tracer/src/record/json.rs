@@ -4,6 +4,8 @@
 //! has some eighty. Here names are known to need none. A build with debug assertions, as for
 //! tests, compares the two for each line.
 
+use std::fmt::{self, Display, Write as _};
+
 use serde::{
     Serialize, Serializer,
     ser::{self, Error as _, Impossible},
@@ -33,11 +35,43 @@ const ESCAPES: [u8; 256] = {
     escapes
 };
 
+/// Appends all parts, with one look at the room that is left.
+#[inline(always)]
+fn append<const PARTS: usize>(out: &mut Vec<u8>, parts: [&[u8]; PARTS]) {
+    let len = parts.iter().map(|part| part.len()).sum();
+    out.reserve(len);
+    let mut at = out.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+    for part in parts {
+        // SAFETY: room for all of them was reserved, which nothing borrows; so a part cannot overlap with it.
+        unsafe {
+            at.copy_from_nonoverlapping(part.as_ptr(), part.len());
+            at = at.add(part.len());
+        }
+    }
+    // SAFETY: so many bytes were written there.
+    unsafe { out.set_len(out.len() + len) };
+}
+
+/// Whether no byte of a string has to be escaped.
+fn is_plain(text: &[u8]) -> bool {
+    !text.iter().fold(false, |special, &byte| special | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
+}
+
 impl Json<'_> {
     fn string(&mut self, text: &str) {
+        if is_plain(text.as_bytes()) {
+            append(self.0, [b"\"", text.as_bytes(), b"\""]);
+        } else {
+            self.0.push(b'"');
+            self.escaped(text);
+            self.0.push(b'"');
+        }
+    }
+
+    /// A part of a string.
+    #[cold]
+    fn escaped(&mut self, text: &str) {
         let out = &mut *self.0;
-        out.reserve(text.len() + 2);
-        out.push(b'"');
         let mut rest = text.as_bytes();
         while let Some(at) = rest.iter().position(|&byte| ESCAPES[usize::from(byte)] != 0) {
             let (plain, special) = rest.split_at(at);
@@ -55,11 +89,20 @@ impl Json<'_> {
             }
         }
         out.extend_from_slice(rest);
-        out.push(b'"');
     }
 
     fn number(&mut self, number: impl itoa::Integer) {
-        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        append(self.0, [itoa::Buffer::new().format(number).as_bytes()]);
+    }
+}
+
+/// The inside of a string.
+struct Inside<'j, 'o>(&'j mut Json<'o>);
+
+impl fmt::Write for Inside<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.escaped(text);
+        Ok(())
     }
 }
 
@@ -81,16 +124,12 @@ impl<'j, 'o> Parts<'j, 'o> {
         }
     }
 
-    /// A field whose name is an identifier, or was renamed to something as harmless.
+    /// A field whose name is an identifier, or was renamed to something as harmless. Inlined, so that the length of
+    /// the name is known.
+    #[inline(always)]
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        let out = &mut *self.json.0;
-        out.reserve(name.len() + 4);
-        if !std::mem::replace(&mut self.is_first, false) {
-            out.push(b',');
-        }
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
+        let quote: &[u8] = if std::mem::replace(&mut self.is_first, false) { b"\"" } else { b",\"" };
+        append(self.json.0, [quote, name.as_bytes(), b"\":"]);
         value.serialize(&mut *self.json)
     }
 
@@ -125,6 +164,7 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     type SerializeStruct = Parts<'j, 'o>;
     type SerializeStructVariant = Impossible<(), Error>;
 
+    #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), Error> {
         self.0.extend_from_slice(if value { b"true" } else { b"false" });
         Ok(())
@@ -148,9 +188,11 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_u16(self, value: u16) -> Result<(), Error> {
         self.serialize_u64(value.into())
     }
+    #[inline]
     fn serialize_u32(self, value: u32) -> Result<(), Error> {
         self.serialize_u64(value.into())
     }
+    #[inline]
     fn serialize_u64(self, value: u64) -> Result<(), Error> {
         self.number(value);
         Ok(())
@@ -164,6 +206,7 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_char(self, value: char) -> Result<(), Error> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
+    #[inline]
     fn serialize_str(self, value: &str) -> Result<(), Error> {
         self.string(value);
         Ok(())
@@ -171,12 +214,22 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_bytes(self, _: &[u8]) -> Result<(), Error> {
         Err(none_of("bytes"))
     }
+    /// Without a `String` of its own, as the provided one has.
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
+        self.0.push(b'"');
+        write!(Inside(self), "{value}").map_err(Error::custom)?;
+        self.0.push(b'"');
+        Ok(())
+    }
+    #[inline]
     fn serialize_none(self) -> Result<(), Error> {
         self.serialize_unit()
     }
+    #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         value.serialize(self)
     }
+    #[inline]
     fn serialize_unit(self) -> Result<(), Error> {
         self.0.extend_from_slice(b"null");
         Ok(())
@@ -184,8 +237,10 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
         self.serialize_unit()
     }
+    #[inline]
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
-        self.serialize_str(variant)
+        append(self.0, [b"\"", variant.as_bytes(), b"\""]);
+        Ok(())
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
@@ -224,6 +279,7 @@ impl<'j, 'o> Serializer for &'j mut Json<'o> {
     fn serialize_map(self, _: Option<usize>) -> Result<Parts<'j, 'o>, Error> {
         Parts::begin(self, b'{')
     }
+    #[inline]
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Parts<'j, 'o>, Error> {
         Parts::begin(self, b'{')
     }
@@ -287,6 +343,7 @@ impl ser::SerializeStruct for Parts<'_, '_> {
     type Ok = ();
     type Error = Error;
 
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
         self.field(name, value)
     }

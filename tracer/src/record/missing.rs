@@ -24,12 +24,16 @@ impl Missing {
     /// The program that it ran is not known: it inherited it from a process that was not known then.
     pub const PROGRAM: Self = Self(1 << (6 + KINDS));
 
-    const NAMES: [(Self, &'static str); 18] = [
+    /// What it did before it had a name that is asked for.
+    pub const BEFORE_MATCH: Self = Self(1 << (7 + KINDS));
+
+    const NAMES: [(Self, &'static str); 19] = [
         (Self::BIRTH, "birth"),
         (Self::EXIT, "exit"),
         (Self::COUNTERS, "counters"),
         (Self::ARGS, "args"),
         (Self::PROGRAM, "program"),
+        (Self::BEFORE_MATCH, "before_match"),
         (Self::LOST_FAULTS, "lost:faults"),
         (Self::LOST_RECORDS, "lost:records"),
         (Self::lost(Kind::Fork), "lost:fork"),
@@ -60,6 +64,11 @@ impl Missing {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// All of these are among them.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Nothing is missing.

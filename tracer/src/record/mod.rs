@@ -18,7 +18,7 @@ mod text;
 mod thread;
 mod timeline;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use self::json::Json;
 pub use control::{
@@ -137,6 +137,16 @@ fn is_known_nothing<T: Default + PartialEq>(value: &Option<T>) -> bool {
     value.as_ref().is_some_and(is_nothing)
 }
 
+/// A number that may not be known, which is null then: the greatest one. A life has it, so it takes no more than that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrUnknown(pub u64);
+
+impl Serialize for OrUnknown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(self.0).filter(|&number| number != u64::MAX).serialize(serializer)
+    }
+}
+
 /// The same of what may not apply.
 fn is_none_or_nothing<T: Default + PartialEq>(value: &Option<Option<T>>) -> bool {
     value.as_ref().is_none_or(is_known_nothing)
@@ -172,10 +182,12 @@ impl Limit {
         }
     }
 
-    /// All of a ledger, if there is room for it.
-    fn ledger(self, ledger: LedgerField<'_>) -> Option<Option<Ledger>> {
-        let is_short = self.path != Self::NONE.path;
-        ledger.map(|ledger| ledger.map(|ledger| if is_short { ledger.short() } else { *ledger }))
+    /// All of a ledger, if there is room for it; else what is left of it, in `room`.
+    fn ledger<'a>(self, ledger: LedgerField<'a>, room: &'a mut Option<Ledger>) -> LedgerField<'a> {
+        match ledger {
+            Some(Some(ledger)) if self.path != Self::NONE.path => Some(Some(room.insert(ledger.short()))),
+            ledger => ledger,
+        }
     }
 }
 
@@ -369,15 +381,15 @@ impl Common<'_> {
 impl Line<'_> {
     /// A line about a process.
     fn of_process(self, time: Time, process: impl Serialize, tracer: impl Serialize) {
-        self.write(Common::at(time), Some(process), tracer);
+        self.write(Common::at(time), Some(&process), &tracer);
     }
 
     /// A line about the tracing.
     fn of_tracer(self, time: Time, kernel: Option<&str>, tracer: impl Serialize) {
-        self.write(Common { kernel, ..Common::at(time) }, None::<()>, tracer);
+        self.write(Common { kernel, ..Common::at(time) }, None::<&()>, &tracer);
     }
 
-    fn write(self, common: Common<'_>, process: Option<impl Serialize>, tracer: impl Serialize) {
+    fn write(self, common: Common<'_>, process: Option<&impl Serialize>, tracer: &impl Serialize) {
         let Self { action, host, sequence, out } = self;
         let Common { time, duration, kernel, user, container } = common;
         let fields = Fields {

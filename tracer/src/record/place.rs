@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use tracer_common::place::{self as wire, NAMESPACES};
 
-use super::{Text, is_nothing};
+use super::{Text, is_nothing, text::ascii};
 
 /// The leader of a session or of a process group, in ECS's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -129,7 +129,14 @@ pub struct DeviceText(u32);
 impl Serialize for DeviceText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (major, minor) = wire::device(self.0);
-        serializer.collect_str(&format_args!("{major}:{minor}"))
+        let [mut major_text, mut minor_text] = [itoa::Buffer::new(); 2];
+        let parts = [major_text.format(major), ":", minor_text.format(minor)];
+        let (mut text, mut len) = ([0; 2 * 10 + 1], 0);
+        for part in parts {
+            text[len..len + part.len()].copy_from_slice(part.as_bytes());
+            len += part.len();
+        }
+        serializer.serialize_str(ascii(&text[..len]))
     }
 }
 

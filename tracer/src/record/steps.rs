@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, Ledger, LedgerField, Limit, Line,
+    Args, Base64, Copies, CowCounts, EntityId, Exec, Exit, ForkKind, LedgerField, Limit, Line, OrUnknown,
     ProcessId, Program, Reap, Subject, Text, Time, Usage, is_known_nothing, is_nothing,
 };
 
@@ -100,9 +100,9 @@ pub struct ForkFacts {
     #[serde(skip_serializing_if = "is_nothing")]
     pub shares_mm: bool,
     #[serde(skip_serializing_if = "is_nothing")]
-    pub pgtable_bytes: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub vmas: u32,
+    pub pgtable_bytes: OrUnknown,
+    #[serde(skip_serializing_if = "is_known_nothing")]
+    pub vmas: Option<u32>,
     pub duration_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ns_per_mib: Option<Option<u64>>,
@@ -119,13 +119,15 @@ pub struct ForkFacts {
 impl ForkStep<'_> {
     pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
         #[derive(Serialize)]
-        struct Tracer {
+        struct Tracer<'a> {
             fork: ForkFacts,
             #[serde(skip_serializing_if = "Option::is_none")]
-            ledger: Option<Option<Ledger>>,
+            ledger: LedgerField<'a>,
         }
+        let mut room = None;
         let who = Who { vpid: self.vpid, parent: Some(self.parent), ..Who::new(&self.subject, self.entity) };
-        line.of_process(self.time, who, Tracer { fork: self.fork, ledger: limit.ledger(self.ledger) });
+        let ledger = limit.ledger(self.ledger, &mut room);
+        line.of_process(self.time, who, Tracer { fork: self.fork, ledger });
     }
 }
 
@@ -162,7 +164,7 @@ impl ExecStep<'_> {
         struct Tracer<'a> {
             exec: Exec<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            ledger: Option<Option<Ledger>>,
+            ledger: LedgerField<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
             args_b64: Option<Base64<'a>>,
         }
@@ -181,7 +183,9 @@ impl ExecStep<'_> {
             args_count: Some(self.args_count),
             ..Who::new(&self.subject, self.entity)
         };
-        let tracer = Tracer { exec, ledger: limit.ledger(self.ledger), args_b64: args.exact() };
+        let mut room = None;
+        let ledger = limit.ledger(self.ledger, &mut room);
+        let tracer = Tracer { exec, ledger, args_b64: args.exact() };
         line.of_process(self.time, who, tracer);
     }
 }

@@ -71,6 +71,6 @@ impl Thread<'_> {
         let thread = Id { id: self.tid, name: self.name };
         let process = Process { pid, entity_id, name: Text(self.subject.comm), thread };
         let common = Common { duration: Some(Some(self.duration_ns)), ..Common::at(self.time) };
-        line.write(common, Some(process), Tracer { thread: self.facts });
+        line.write(common, Some(&process), &Tracer { thread: self.facts });
     }
 }

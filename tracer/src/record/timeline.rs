@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Args, Base64, Common, Container, Copies, CowCounts, Decimal, EntityId, EnvSize, ExitVia, Faults, File,
-    ForkKind, Format, Interpreters, Leader, Ledger, LedgerField, Limit, Line, MemoryBytes, Missing, Origin,
-    OtherNamespaces, ProcessId, ReleasedBy, Signal, Start, Subject, Terminal, Text, Time, is_known_nothing,
-    is_none_or_nothing, is_nothing,
+    ForkKind, Format, Interpreters, Leader, LedgerField, Limit, Line, MemoryBytes, Missing, OrUnknown,
+    Origin, OtherNamespaces, ProcessId, ReleasedBy, Signal, Start, Subject, Terminal, Text, Time,
+    is_known_nothing, is_none_or_nothing, is_nothing,
 };
 
 /// The life of a process.
@@ -26,8 +26,6 @@ pub struct Timeline<'a> {
     pub container: Option<Container<'a>>,
     /// What it did.
     pub tracer: Story<'a>,
-    /// What its last program kept and lost.
-    pub ledger: LedgerField<'a>,
 }
 
 /// The process, in ECS's words.
@@ -106,6 +104,12 @@ pub struct Story<'a> {
     pub cgroup_path: Option<Text<'a>>,
     #[serde(skip_serializing_if = "OtherNamespaces::are_none")]
     pub namespaces: Option<OtherNamespaces>,
+    /// What its last program kept and lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: LedgerField<'a>,
+    /// Set for the line, which may have less of the arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_b64: Option<Base64<'a>>,
 }
 
 /// How it was born, and what that cost.
@@ -118,9 +122,9 @@ pub struct Fork {
     #[serde(skip_serializing_if = "is_nothing")]
     pub shares_mm: bool,
     #[serde(skip_serializing_if = "is_nothing")]
-    pub pgtable_bytes: u64,
-    #[serde(skip_serializing_if = "is_nothing")]
-    pub vmas: u32,
+    pub pgtable_bytes: OrUnknown,
+    #[serde(skip_serializing_if = "is_known_nothing")]
+    pub vmas: Option<u32>,
     pub duration_ns: Option<u64>,
     pub run_delay_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,15 +293,7 @@ pub struct Reap {
 
 impl Timeline<'_> {
     pub(super) fn write(&self, limit: Limit, line: Line<'_>) {
-        #[derive(Serialize)]
-        struct Tracer<'a> {
-            #[serde(flatten)]
-            story: Story<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            ledger: Option<Option<Ledger>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            args_b64: Option<Base64<'a>>,
-        }
+        let mut room = None;
         let mut process = self.process;
         let mut story = self.tracer;
         let are_cut = process.args.is_some_and(|args| args.0.len() > limit.args);
@@ -312,14 +308,14 @@ impl Timeline<'_> {
         story.exec = story.exec.cut(limit);
         limit.env(&mut process.env_vars, &mut story.exec);
         story.cgroup_path = story.cgroup_path.map(|path| path.cut(limit.path));
-        let ledger = limit.ledger(self.ledger);
-        let tracer = Tracer { story, ledger, args_b64: process.args.and_then(Args::exact) };
+        story.ledger = limit.ledger(story.ledger, &mut room);
+        story.args_b64 = process.args.and_then(Args::exact);
         let common = Common {
             duration: Some(self.duration_ns),
             user: Some(self.user),
             container: self.container,
             ..Common::at(self.time)
         };
-        line.write(common, Some(process), tracer);
+        line.write(common, Some(&process), &story);
     }
 }

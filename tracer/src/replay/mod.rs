@@ -346,7 +346,7 @@ mod tests {
                     mm_totals: Totals { copies: 7, reuses: 8, bytes: 9, unshared_bytes: 10 },
                     clone_flags: 2,
                     parent_tgid: 3,
-                    reserved: 0,
+                    outside: 0,
                     comm_before: [8; 16],
                     counters,
                     start: Start { exec_ns: 11, entry: 12, dropped: memory(13), ..Start::default() },

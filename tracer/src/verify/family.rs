@@ -173,6 +173,8 @@ impl Family {
     pub(super) fn timeline(&mut self, at: &mut At<'_>, boot: Option<Boot>, timeline: &Timeline, whole: bool) {
         let Timeline { process, tracer: story, .. } = timeline;
         self.told += 1;
+        // Its parent was not told of it, and may not be traced.
+        let is_late = story.missing.iter().any(|name| name == "before_match");
         let touched = |name: &String| name.starts_with("lost:") || name == "exit" || name == "counters";
         let is_zombie = process.end.is_some() && story.reap.is_none();
         let told = Told {
@@ -210,7 +212,7 @@ impl Family {
         if let Some(told) = &life.told {
             told.order(at, process.start, latest);
         }
-        if let Some(fork) = &story.fork {
+        if let Some(fork) = story.fork.as_ref().filter(|_| !is_late) {
             life.is_parent = true;
             let kind = KINDS.iter().position(|kind| *kind == fork.kind);
             if let Some(count) = kind.and_then(|kind| life.children.by_kind.get_mut(kind)) {
@@ -247,7 +249,7 @@ impl Family {
     }
 
     /// The end of a run whose lines are all there.
-    pub(super) fn bye(&self, reasons: &mut Reasons, line: u64, bye: &AccountFields) {
+    pub(super) fn bye(&self, reasons: &mut Reasons, line: u64, bye: &AccountFields, is_named: bool) {
         let AccountFields { filtered, lives, live, zombies, .. } = *bye;
         let refused = bye.anomalies.table_full.saturating_add(bye.anomalies.evicted);
         if refused == 0 {
@@ -278,7 +280,8 @@ impl Family {
             told >= least,
             format_args!("there are {told} timelines of at least {least} lives that ended"),
         );
-        if self.forgotten == 0 {
+        // A thread of another name than its process may fork a child that has the name.
+        if self.forgotten == 0 && !is_named {
             let untold =
                 self.lives.values().filter(|life| life.is_parent && life.told.is_none()).count() as u64;
             let others = live.saturating_add(filtered).saturating_add(refused);

@@ -27,6 +27,8 @@ pub(super) struct Run {
     boot: Option<Boot>,
     /// Lines were filtered out, or may have been.
     is_filtered: bool,
+    /// Only processes of some names are traced.
+    is_named: bool,
     /// Its timelines are compact.
     pub(super) is_compact: bool,
     pub(super) accounts: Accounts,
@@ -43,6 +45,7 @@ impl Run {
             expected: cut.unwrap_or(1),
             boot: None,
             is_filtered: false,
+            is_named: false,
             is_compact: false,
             accounts: Accounts::default(),
             family: Family::new(most_lives),
@@ -95,6 +98,7 @@ impl Run {
                 let filter = &value["tracer"]["filter"];
                 let filters = filter.as_object().into_iter().flat_map(|filter| filter.values());
                 self.is_compact = hello.compact;
+                self.is_named = filter["comms"].as_array().is_some_and(|names| !names.is_empty());
                 self.is_filtered = filters.filter_map(Value::as_array).any(|values| !values.is_empty());
             }
             "heartbeat" | "bye" => {
@@ -103,7 +107,7 @@ impl Run {
                 if action == "bye" {
                     self.accounts.bye(at, &account, self.is_whole);
                     if self.is_whole {
-                        self.family.bye(reasons, line, &account.tracer);
+                        self.family.bye(reasons, line, &account.tracer, self.is_named);
                     }
                 }
             }

@@ -140,7 +140,7 @@ impl Garbage {
                     mm: 0,
                     mm_totals: Totals::default(),
                     parent_tgid: 0,
-                    reserved: 0,
+                    outside: 0,
                     comm_before: [0; 16],
                     counters,
                     start: Start::default(),

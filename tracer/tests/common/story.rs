@@ -447,7 +447,7 @@ impl Story {
                 mm: 0,
                 mm_totals: Totals::default(),
                 parent_tgid: life.parent,
-                reserved: 0,
+                outside: 0,
                 comm_before: [0; 16],
                 counters: life.counters,
                 start: Start::default(),

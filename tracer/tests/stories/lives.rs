@@ -7,7 +7,10 @@ use tracer::{
 };
 use tracer_common::{
     counter,
-    event::{AutoReap, EndedBy, FLAG_ARGS_UNREADABLE, FLAG_CORE},
+    event::{
+        AutoReap, EndedBy, FLAG_ARGS_UNREADABLE, FLAG_CORE, FLAG_LATE, FLAG_NO_PARENT, FLAG_PARENT_OUTSIDE,
+        Fork,
+    },
 };
 
 use super::{
@@ -348,4 +351,47 @@ fn free_record_after_wait_is_awaited_for_a_while() {
     s.at(2300).lost(LossStage::Late, None, 1).tick();
     s.at(2550).tick();
     check("free_after_wait", s);
+}
+
+/// What the kernel side tells of a birth after `ms`, when the process is given a name that is asked for.
+fn late(fork: &mut Fork, ms: u64) {
+    fork.header.flags |= FLAG_LATE | FLAG_NO_PARENT;
+    fork.header.ktime_ns += ms * MS;
+    (fork.pgtable_bytes, fork.mappings) = (u64::MAX, u32::MAX);
+    (fork.anon_pages, fork.file_pages, fork.shmem_pages) = (u64::MAX, u64::MAX, u64::MAX);
+    (fork.eager_copies, fork.parent_tid) = (u64::MAX, 0);
+}
+
+/// Left out by their names until the dots end; nothing is told of 100 and 300. 203 was there before, and 204 was forked by a
+/// thread of 300 that has the name.
+/// ```text
+/// 200   +..e---x     joins at an exec
+/// 201      +-x       its child: whole
+/// 202   +v.e---x     joins after vfork, at an exec
+/// 203   ...n---x
+/// 204   +------x
+/// ```
+#[test]
+fn who_is_let_in_late() {
+    let mut s = Story::new(Config { steps: true, ..config() });
+    s.existing(100, 1000).existing(300, 1000).existing(0, 0);
+    s.at(2000).fork_with(100, 200, |fork| late(fork, 5));
+    s.at(2005).exec(200, "/usr/bin/redis-server", "redis-server").copies(200, 4);
+    s.at(2006).fork(200, 201).copies(201, 3);
+    s.at(2008).exit(201, 0).free(201, 200);
+    s.at(2010).fork_with(100, 202, |fork| {
+        (fork.clone_flags, fork.syscall, fork.shares_mm) = (CLONE_VM_VFORK, SYS_VFORK, 1);
+        late(fork, 1);
+    });
+    s.at(2011).exec(202, "/usr/bin/redis-cli", "redis-cli ping");
+    s.at(2012).fork_with(0, 203, |fork| {
+        late(fork, 0);
+        (fork.parent_start_time_ns, fork.real_parent_tgid, fork.syscall) = (0, 1, u32::MAX);
+    });
+    s.fork_with(300, 204, |fork| fork.header.flags |= FLAG_PARENT_OUTSIDE | FLAG_NO_PARENT);
+    for pid in [200, 202, 203, 204] {
+        s.at(2020).exit(pid, 0).free(pid, 100);
+    }
+    s.tick();
+    check("let_in_late", s);
 }

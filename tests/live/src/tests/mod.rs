@@ -13,6 +13,7 @@ mod levels;
 mod life;
 mod limits;
 mod lockdown;
+mod names;
 mod place;
 mod progress;
 mod start;
@@ -54,6 +55,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         progress::all(),
         cli::all(),
         filters::all(),
+        names::all(),
         cgroup::all(),
         idle::all(),
         storm::all(),

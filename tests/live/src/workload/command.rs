@@ -32,6 +32,10 @@ pub(crate) fn run(name: &str, args: &[OsString]) -> Option<u8> {
             0
         }
         "next" => next(args),
+        "next-on-demand" => {
+            std::io::stdin().read_exact(&mut [0]).expect("a byte on stdin");
+            next(args)
+        }
         "many" => many(number(args, 0)),
         "sigterm" => sigterm(&args[0]),
         "on-demand" => on_demand(args),

@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 mod life;
 mod limits;
 mod memory;
+mod names;
 mod place;
 mod progress;
 mod start;
@@ -59,6 +60,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         || ledger::run(name, rest, &mut facts)
         || place::run(name, rest, &mut facts)
         || limits::run(name, rest, &mut facts)
+        || names::run(name, rest, &mut facts)
         || threads::run(name, rest, &mut facts)
         || start::run(name, rest, &mut facts)
         || execs::run(name, rest, &mut facts)
