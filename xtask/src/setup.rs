@@ -2,19 +2,22 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     apt,
     layout::Layout,
     linker,
-    process::find,
+    process::{capture, find},
     toolchain::{self, Toolchain},
 };
+
+const QEMU: &str = "qemu-system-x86_64";
 
 /// Everything the eBPF build needs.
 pub(crate) struct Tools {
@@ -37,13 +40,47 @@ pub(crate) fn report(tools: &Tools) {
     eprintln!("xtask: linker for eBPF: {}", linker.display());
 }
 
-/// QEMU, for the tests in virtual machines.
-pub(crate) fn qemu() -> Result<PathBuf> {
-    const PROGRAM: &str = "qemu-system-x86_64";
-    if find(PROGRAM).is_none() {
-        apt::install(&["qemu-system-x86"], "the tests in virtual machines (or give --no-vm)")?;
+/// QEMU, for the tests in virtual machines: the machine's, or Debian's, which is unpacked into the target folder where
+/// it cannot stand beside what is installed.
+pub(crate) fn qemu(layout: &Layout) -> Result<PathBuf> {
+    const PACKAGE: &str = "qemu-system-x86";
+    if let Some(found) = find(QEMU) {
+        return Ok(found);
     }
-    find(PROGRAM).with_context(|| format!("{PROGRAM} is not on PATH"))
+    let folder = layout.tools().join(PACKAGE);
+    let own = folder.join(QEMU);
+    if own.exists() {
+        return Ok(own);
+    }
+    if let Some(plan) = apt::plan(&[PACKAGE]).filter(|plan| !plan.removes.is_empty()) {
+        let in_the_way = plan.removes.join(", ");
+        eprintln!(
+            "xtask: unpacking {PACKAGE} into {}: {in_the_way} would have to go for it",
+            folder.display()
+        );
+        plan.unpack(&folder).context(PACKAGE)?;
+        return unpacked(&folder, &own).map(|()| own);
+    }
+    apt::install(&[PACKAGE], "the tests in virtual machines (or give --no-vm)")?;
+    find(QEMU).with_context(|| format!("{QEMU} is not on PATH"))
+}
+
+/// Leaves a program at `own` that runs the QEMU in `folder` with the libraries that are there.
+fn unpacked(folder: &Path, own: &Path) -> Result<()> {
+    let there = |path: &str| folder.join(path).display().to_string();
+    let script = format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH='{}:{}' exec '{}/{QEMU}' \"$@\"\n",
+        there("usr/lib/x86_64-linux-gnu"),
+        there("lib/x86_64-linux-gnu"),
+        there("usr/bin")
+    );
+    // Not there before it is whole.
+    let unfinished = own.with_extension("new");
+    fs::write(&unfinished, script).with_context(|| unfinished.display().to_string())?;
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))?;
+    let answer = capture(Command::new(&unfinished).arg("--version")).context("QEMU as it was unpacked")?;
+    ensure!(answer.starts_with("QEMU"), "{} says {answer:?}", unfinished.display());
+    fs::rename(&unfinished, own).with_context(|| own.display().to_string())
 }
 
 /// Redis, for the comparison with its own counts.

@@ -63,7 +63,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(layout: &'a Layout, tests: Option<&'a str>, init: &Path) -> Result<Self> {
-        let qemu = setup::qemu()?;
+        let qemu = setup::qemu(layout)?;
         fs::create_dir_all(layout.vm().join("logs"))?;
         let init = read(init)?;
         Ok(Self { layout, qemu, init, tests })
