@@ -159,12 +159,21 @@ pub enum LossStage {
     Decode,
     /// Faults of a thread whose process had ended before.
     Late,
+    /// The kernel did not tell of a reap that was, and counted nothing: `/proc` told.
+    Untold,
 }
 
 impl LossStage {
     /// All stages; the position is their number in a recording.
-    pub const ALL: [Self; 6] =
-        [Self::Ring, Self::ProcessTable, Self::ThreadTable, Self::Recursion, Self::Decode, Self::Late];
+    pub const ALL: [Self; 7] = [
+        Self::Ring,
+        Self::ProcessTable,
+        Self::ThreadTable,
+        Self::Recursion,
+        Self::Decode,
+        Self::Late,
+        Self::Untold,
+    ];
 
     /// The name used in the stream (`tracer.lost.stage`).
     pub const fn name(self) -> &'static str {
@@ -175,6 +184,7 @@ impl LossStage {
             Self::Recursion => "recursion",
             Self::Decode => "decode",
             Self::Late => "late",
+            Self::Untold => "untold",
         }
     }
 }

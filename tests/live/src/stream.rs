@@ -1,6 +1,9 @@
 //! The lines that tracer wrote.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use serde_json::Value;
 
@@ -13,6 +16,13 @@ pub(crate) struct Stream {
     pub(crate) lines: Vec<Value>,
     /// What was wrong with the text itself.
     pub(crate) errors: Vec<String>,
+}
+
+static UNTOLD: AtomicU32 = AtomicU32::new(0);
+
+/// How many streams so far lack the freeing of a process that has ended.
+pub(crate) fn untold() -> u32 {
+    UNTOLD.load(Ordering::Relaxed)
 }
 
 /// The value at `pointer`; null when there is none.
@@ -43,6 +53,12 @@ impl Stream {
                     stream.errors.push(format!("line {number} is no JSON: {error}: {}", line.escape_ascii()))
                 }
             }
+        }
+        if stream.of("bye").any(|bye| {
+            let seen = |kind: &str| number(bye, &format!("/tracer/records/{kind}/seen"));
+            seen("free") < seen("exit")
+        }) {
+            UNTOLD.fetch_add(1, Ordering::Relaxed);
         }
         stream
     }

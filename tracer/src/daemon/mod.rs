@@ -6,6 +6,7 @@ mod pace;
 mod processes;
 mod signals;
 mod start;
+mod untold;
 
 use std::{
     io::{self, Write},
@@ -31,11 +32,11 @@ use crate::{
 use clock::{Alarm, Timer};
 use pace::Pace;
 use signals::{Signal, Signals};
+use untold::Untold;
 
 /// How long after the command's end its last records may take.
 const LAST_RECORDS_NS: u64 = 1_200_000_000;
-/// How long after the command's end a zombie may take: one that no wait call reaps is told a moment after
-/// it went (an RCU period).
+/// How long after the command's end a zombie may take to be reaped.
 const LAST_ZOMBIES_NS: u64 = 250_000_000;
 
 /// Why the loop was left.
@@ -73,6 +74,7 @@ struct Daemon {
     heartbeat: Timer,
     progress: Timer,
     pace: Pace,
+    untold: Untold,
     /// Where the lines go, if that can end.
     reader: Option<OwnedFd>,
 }
@@ -109,6 +111,7 @@ pub fn run(config: &config::Run) -> Result<u8, Error> {
         heartbeat: Timer::new(config.heartbeat, now),
         progress: Timer::new(config.cow_interval.filter(|_| level.has_copies()), now),
         pace: Pace::new(now),
+        untold: Untold::default(),
         reader,
     };
     tokio::runtime::Builder::new_current_thread()
@@ -256,6 +259,10 @@ impl Daemon {
         } else if self.progress.is_on() {
             self.progress(self.pipeline.lifecycle().wanted().to_vec());
         }
+        let ended = self.command.as_ref().and_then(|running| running.ended);
+        if self.follows_pids || ended.is_some() || self.heartbeat.due_ns().is_some_and(|due| due <= now) {
+            self.untold.look(&mut self.pipeline, now);
+        }
         self.pipeline.event(&Event::Tick { ktime_ns: now });
         if self.heartbeat.is_due(now) {
             let counts = start::kernel_counts(&self.probe);
@@ -263,8 +270,7 @@ impl Daemon {
         }
         self.pipeline.flush();
         // What depends on time: lines that are held back, and when to stop after the command.
-        let is_waiting = self.pipeline.lifecycle().is_waiting()
-            || self.command.as_ref().is_some_and(|c| c.ended.is_some());
+        let is_waiting = self.pipeline.lifecycle().is_waiting() || ended.is_some();
         self.pace.ticked(now, received > 0 || is_waiting);
     }
 
@@ -318,8 +324,9 @@ impl Daemon {
         match &self.command {
             Some(Running { ended: Some((_, when)), wait_all, .. }) => {
                 let since_end = clock::since_boot_ns().saturating_sub(*when);
-                let told = !self.pipeline.is_waiting() && (stats.zombies == 0 || since_end > LAST_ZOMBIES_NS);
-                let over = if *wait_all { all_ended } else { told || since_end > LAST_RECORDS_NS };
+                let told = !self.pipeline.is_waiting() || since_end > LAST_RECORDS_NS;
+                let reaped = stats.zombies == 0 || since_end > LAST_ZOMBIES_NS && !self.untold.is_waiting();
+                let over = if *wait_all { all_ended } else { told && reaped };
                 over.then_some(Stop::Command)
             }
             Some(_) => None,

@@ -20,7 +20,7 @@ use crate::{
 const MAX_SCANS: u32 = 10;
 
 /// A process: tgid and start time in clock ticks.
-type Life = (u32, u64);
+pub(super) type Life = (u32, u64);
 
 /// Makes sure that the processes to follow are there, before anything is set up.
 pub(super) fn check_pids(target: &Target) -> Result<(), Error> {
@@ -104,16 +104,19 @@ pub(super) fn follow<S: Sink>(
 /// is still going on when the ring has been emptied after that, has lost its end.
 pub(super) fn find_gone<S: Sink>(probe: &mut Probe, pipeline: &mut Pipeline<S>) {
     let mut gone: HashSet<Life> = pipeline.lifecycle().lives().collect();
-    gone.retain(|&(tgid, start_ticks)| {
-        let mut same = false;
-        procfs::one(tgid, &mut |process| same = process.start_ticks == start_ticks);
-        !same
-    });
+    gone.retain(|&life| !is_there(life));
     probe.drain(&mut |record| pipeline.kernel(record));
     let living: HashSet<Life> = pipeline.lifecycle().lives().collect();
     for &(tgid, start_ticks) in gone.intersection(&living) {
         pipeline.event(&Event::Gone { tgid, start_ticks });
     }
+}
+
+/// Whether `/proc` has it, as a zombie or otherwise.
+pub(super) fn is_there((tgid, start_ticks): Life) -> bool {
+    let mut same = false;
+    procfs::one(tgid, &mut |process| same = process.start_ticks == start_ticks);
+    same
 }
 
 /// `pids` and their descendants among `all`, each with its parent's pid.
@@ -157,6 +160,15 @@ mod tests {
         assert_eq!(tree(&[1], &all).len(), 5);
         assert_eq!(tree(&[9], &all), [(9, 1)]);
         assert_eq!(tree(&[7], &all), []);
+    }
+
+    #[test]
+    fn who_lives_is_there_and_nobody_else_under_its_pid() {
+        let pid = std::process::id();
+        let mut start_ticks = 0;
+        procfs::one(pid, &mut |process| start_ticks = process.start_ticks);
+        assert!(is_there((pid, start_ticks)));
+        assert!(!is_there((pid, start_ticks + 1)) && !is_there((4_194_304, start_ticks)));
     }
 
     #[test]

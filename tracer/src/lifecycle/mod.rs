@@ -290,6 +290,14 @@ impl Lifecycle {
             .map(|(_, process)| (process.id.tgid, process.id.ticks))
     }
 
+    /// All lives that have ended and are not known to be reaped: pid and start in clock ticks since boot.
+    pub fn unreaped(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.table
+            .iter()
+            .filter(|(_, process)| process.state == process::State::Zombie)
+            .map(|(_, process)| (process.id.tgid, process.id.ticks))
+    }
+
     /// The latest time of any event, in ns of CLOCK_BOOTTIME.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
@@ -387,6 +395,8 @@ impl Lifecycle {
             (LossStage::ProcessTable, _) => None,
             // These faults belong to lives that are over: they are in no timeline.
             (LossStage::Late, _) => None,
+            // It is known which life it was.
+            (LossStage::Untold, _) => None,
         };
         if let Some(missing) = missing {
             self.losses.add(missing);

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"tracerec";
 /// Version of the format.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// No frame is longer: the longest record has a few KiB, the head and a snapshot some more.
 const MAX_FRAME_BYTES: u32 = 8 << 20;
@@ -405,9 +405,9 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "it is not a recording of tracer"),
             (b"{\"@timestamp\":0}", "it is not a recording of tracer"),
-            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 6"),
-            (b"tracerec\x06\0\0\0", "it ends in the middle of event 0"),
-            (b"tracerec\x06\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
+            (b"tracerec\x01\0\0\0", "its format has version 1, this program reads version 7"),
+            (b"tracerec\x07\0\0\0", "it ends in the middle of event 0"),
+            (b"tracerec\x07\0\0\0\xff\xff\xff\xff", "it ends in the middle of event 0"),
         ] {
             assert_eq!(Reader::new(bytes).unwrap_err().to_string(), expected);
         }

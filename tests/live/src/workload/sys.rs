@@ -205,6 +205,19 @@ pub(crate) fn wait_zombie(pid: i32) {
     }
 }
 
+/// Waits until what has ended uses no more CPU time: after it became a zombie, it still has to leave its CPU.
+pub(crate) fn wait_off_cpu() {
+    /// Returns when each CPU has switched to another task, or runs a program (include/uapi/linux/membarrier.h, 4.3).
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // Whoever was preempted on the way runs while this sleeps.
+    for _ in 0..5 {
+        // SAFETY: no memory is passed.
+        must("membarrier", unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) }
+            as i32);
+        pause_ms(10);
+    }
+}
+
 /// Ends all threads.
 pub(crate) fn exit_group(code: i32) -> ! {
     // SAFETY: ends the process without running anything of it.

@@ -40,7 +40,7 @@ pub(crate) fn run(name: &str, args: &[OsString], facts: &mut Facts) -> bool {
 fn child(work: impl FnOnce() -> i32) -> Process {
     let pid = sys::fork(work);
     sys::wait_zombie(pid);
-    sys::pause_ms(50);
+    sys::wait_off_cpu();
     let mut status = 0;
     // SAFETY: plain data, written by the kernel.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
