@@ -25,7 +25,12 @@ mod statistics;
 mod tool;
 mod workload;
 
-use std::{env, fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -131,7 +136,7 @@ fn session(options: Options) -> Result<()> {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let mut left_out = Vec::new();
     let start = Instant::now();
-    let (workloads, measurements) = chosen(&options.only, &mut left_out)?;
+    let (workloads, measurements) = chosen(&options.only, &options.folder, &mut left_out)?;
     let machine = Machine::look();
     let effort = Effort {
         rounds: options.rounds.unwrap_or(if options.quick { 2 } else { 16 }).next_multiple_of(2),
@@ -178,6 +183,7 @@ fn session(options: Options) -> Result<()> {
 /// The chosen workloads that can run here, and the chosen measurements of the daemon.
 fn chosen(
     only: &[String],
+    folder: &Path,
     left_out: &mut Vec<String>,
 ) -> Result<(Vec<&'static Workload>, Vec<&'static Measurement>)> {
     let (mut workloads, mut measurements) = (Vec::new(), Vec::new());
@@ -192,7 +198,9 @@ fn chosen(
         }
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let is_there = |program: &&str| env::split_paths(&path).any(|folder| folder.join(program).exists());
+    let is_there = |needed: &&str| {
+        env::split_paths(&path).chain([folder.to_owned()]).any(|folder| folder.join(needed).exists())
+    };
     let runs_here = |workload: &&Workload| {
         let missing = workload.needs.iter().find(|program| !is_there(program));
         left_out.extend(missing.map(|program| format!("{}: {program} is not installed", workload.name)));

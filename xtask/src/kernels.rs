@@ -1,26 +1,19 @@
 //! Kernels of other Debian releases, through this machine's own mirror.
-//!
-//! apt runs with lists and a cache of its own under the target folder: the machine's are neither
-//! read nor changed. Its signature checks are the usual ones, with the machine's keys.
 
 use std::{
     fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     layout::Layout,
-    process::{capture, line, run_within},
-    sources::{self, Source},
+    mirror::{Mirror, find_file, remove},
+    process::line,
+    sources::Form,
 };
-
-const UPDATE_LIMIT: Duration = Duration::from_secs(300);
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
 /// The package that stands for a suite's newest kernel.
 const META_PACKAGE: &str = "linux-image-amd64";
@@ -89,10 +82,10 @@ pub(crate) fn fetch(layout: &Layout, kernel: Kernel) -> Result<Image> {
 
 /// Leaves `vmlinuz`, the module and `version` in `work/kernel`.
 fn download(work: &Path, kernel: Kernel) -> Result<()> {
-    let apt = Apt::new(work, kernel.suite)?;
+    let mirror = Mirror::new(work, kernel.suite, Form::Binary)?;
     // A source that fails is of no account when another one has the package.
-    let update = apt.update();
-    let packages = match apt.kernel_packages() {
+    let update = mirror.update();
+    let packages = match packages(&mirror) {
         Ok(packages) => packages,
         Err(error) => {
             update?;
@@ -101,8 +94,8 @@ fn download(work: &Path, kernel: Kernel) -> Result<()> {
     };
     let tree = work.join("tree");
     fs::create_dir(&tree)?;
-    let vmlinuz = extract(&apt.download(&packages.kernel)?, "vmlinuz", &tree)?;
-    let module = extract(&apt.download(&packages.modules)?, MODULE, &tree)?;
+    let vmlinuz = extract(&mirror.download(&packages.kernel)?, "vmlinuz", &tree)?;
+    let module = extract(&mirror.download(&packages.modules)?, MODULE, &tree)?;
     let version = version_of(&vmlinuz).context("a vmlinuz without a version")?;
     let done = work.join("kernel");
     fs::create_dir(&done)?;
@@ -112,83 +105,27 @@ fn download(work: &Path, kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
-/// apt with its own lists, cache and status, for one suite.
-struct Apt {
-    work: PathBuf,
-    options: Vec<String>,
-}
-
-impl Apt {
-    fn new(work: &Path, suite: &str) -> Result<Self> {
-        for folder in ["state/lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(work.join(folder))?;
-        }
-        let release = release()?;
-        let list = sources::rewrite(&machine_sources()?, &release, suite)
-            .with_context(|| format!("apt has no source with the main component of {release}"))?;
-        // The extension tells apt the format.
-        fs::write(work.join("suite.sources"), list)?;
-        fs::write(work.join("status"), "")?;
-        let path = |name: &str| work.join(name).display().to_string();
-        let options = vec![
-            format!("Dir::State={}", path("state")),
-            format!("Dir::State::status={}", path("status")),
-            format!("Dir::Cache={}", path("cache")),
-            format!("Dir::Etc::sourcelist={}", path("suite.sources")),
-            "Dir::Etc::sourceparts=/dev/null".into(),
-            "Dir::Etc::preferences=/dev/null".into(),
-            "Dir::Etc::preferencesparts=/dev/null".into(),
-            // The download user may not enter the folders above the work tree.
-            "APT::Sandbox::User=root".into(),
-            "APT::Architecture=amd64".into(),
-            "Acquire::Languages=none".into(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
-            "Acquire::Retries=2".into(),
-        ];
-        Ok(Self { work: work.to_path_buf(), options })
-    }
-
-    fn command(&self, program: &str, subcommand: &str) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.work).arg("-qq").arg(subcommand);
-        for option in &self.options {
-            command.args(["-o", option]);
-        }
-        command
-    }
-
-    fn update(&self) -> Result<()> {
-        run_within(&mut self.command("apt-get", "update"), UPDATE_LIMIT)
-    }
-
-    /// Follows the dependencies of the meta package to those that have the kernel and its modules.
-    fn kernel_packages(&self) -> Result<Packages> {
-        let mut kernel = META_PACKAGE.to_owned();
-        let mut modules = None;
-        // Meta package, image, and since 7.x the binary.
-        for _ in 0..3 {
-            let depends = capture(self.command("apt-cache", "depends").arg(&kernel))?;
-            modules = dependency(&depends, "linux-modules-").or(modules);
-            match kernel_dependency(&depends) {
-                Some(next) => kernel = next,
-                None => break,
-            }
-        }
-        ensure!(kernel != META_PACKAGE, "the suite has no {META_PACKAGE}");
-        Ok(Packages { modules: modules.unwrap_or_else(|| kernel.clone()), kernel })
-    }
-
-    /// The package file, its signed checksum verified by apt.
-    fn download(&self, package: &str) -> Result<PathBuf> {
-        run_within(self.command("apt-get", "download").arg(package), DOWNLOAD_LIMIT)?;
-        find_file(&self.work, package)?.with_context(|| format!("apt-get left no file of {package}"))
-    }
-}
-
 /// Where a kernel is; one package before 7.x.
 struct Packages {
     kernel: String,
     modules: String,
+}
+
+/// Follows the dependencies of the meta package to those that have the kernel and its modules.
+fn packages(mirror: &Mirror) -> Result<Packages> {
+    let mut kernel = META_PACKAGE.to_owned();
+    let mut modules = None;
+    // Meta package, image, and since 7.x the binary.
+    for _ in 0..3 {
+        let depends = mirror.depends(&kernel)?;
+        modules = dependency(&depends, "linux-modules-").or(modules);
+        match kernel_dependency(&depends) {
+            Some(next) => kernel = next,
+            None => break,
+        }
+    }
+    ensure!(kernel != META_PACKAGE, "the suite has no {META_PACKAGE}");
+    Ok(Packages { modules: modules.unwrap_or_else(|| kernel.clone()), kernel })
 }
 
 /// The next package on the way to the kernel, in the words of `apt-cache depends`.
@@ -218,75 +155,12 @@ fn extract(package: &Path, name: &str, tree: &Path) -> Result<PathBuf> {
     find_file(tree, name)?.with_context(|| format!("no {name} in {}", package.display()))
 }
 
-/// A file whose name begins with `name`, anywhere below `folder`.
-fn find_file(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        entries => entries.with_context(|| folder.display().to_string())?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let found = if entry.file_type()?.is_dir() {
-            find_file(&entry.path(), name)?
-        } else {
-            entry.file_name().to_string_lossy().starts_with(name).then(|| entry.path())
-        };
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
-}
-
 /// From `boot/vmlinuz-VERSION` or `usr/lib/modules/VERSION/vmlinuz`.
 fn version_of(vmlinuz: &Path) -> Option<String> {
     let name = vmlinuz.file_name()?.to_str()?;
     match name.strip_prefix("vmlinuz-") {
         Some(version) => Some(version.to_owned()),
         None => Some(vmlinuz.parent()?.file_name()?.to_str()?.to_owned()),
-    }
-}
-
-/// The code name of this machine's Debian.
-fn release() -> Result<String> {
-    let text = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
-    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let name = name.context("/etc/os-release has no VERSION_CODENAME: is this Debian?")?;
-    Ok(name.trim_matches('"').to_owned())
-}
-
-/// Every source of the machine's apt configuration.
-fn machine_sources() -> Result<Vec<Source>> {
-    let mut found = read_sources(Path::new("/etc/apt/sources.list"))?;
-    let mut parts = match fs::read_dir("/etc/apt/sources.list.d") {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => bail!("/etc/apt/sources.list.d: {error}"),
-    };
-    parts.sort();
-    for file in parts {
-        found.extend(read_sources(&file)?);
-    }
-    Ok(found)
-}
-
-fn read_sources(file: &Path) -> Result<Vec<Source>> {
-    let parse = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("list") => sources::parse_list,
-        Some("sources") => sources::parse_deb822,
-        _ => return Ok(Vec::new()),
-    };
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(parse(&text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => bail!("{}: {error}", file.display()),
-    }
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => bail!("{}: {error}", folder.display()),
-        _ => Ok(()),
     }
 }
 

@@ -59,20 +59,19 @@ pub(crate) fn qemu(layout: &Layout) -> Result<PathBuf> {
             folder.display()
         );
         plan.unpack(&folder).context(PACKAGE)?;
-        return unpacked(&folder, &own).map(|()| own);
+        return unpacked(&own).map(|()| own);
     }
     apt::install(&[PACKAGE], "the tests in virtual machines (or give --no-vm)")?;
     find(QEMU).with_context(|| format!("{QEMU} is not on PATH"))
 }
 
-/// Leaves a program at `own` that runs the QEMU in `folder` with the libraries that are there.
-fn unpacked(folder: &Path, own: &Path) -> Result<()> {
-    let there = |path: &str| folder.join(path).display().to_string();
+/// Leaves a program at `own` that runs the QEMU beside it with the libraries that are there.
+fn unpacked(own: &Path) -> Result<()> {
+    // The folder may be moved.
     let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}:{}' exec '{}/{QEMU}' \"$@\"\n",
-        there("usr/lib/x86_64-linux-gnu"),
-        there("lib/x86_64-linux-gnu"),
-        there("usr/bin")
+        "#!/bin/sh\n\
+         here=$(dirname \"$(readlink -f \"$0\")\")\n\
+         LD_LIBRARY_PATH=\"$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu\" exec \"$here/usr/bin/{QEMU}\" \"$@\"\n",
     );
     // Not there before it is whole.
     let unfinished = own.with_extension("new");

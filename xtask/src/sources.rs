@@ -12,6 +12,13 @@ const OPTIONS: [(&str, &str); 4] = [
     ("check-date", "Check-Date"),
 ];
 
+/// What a source has: packages to install, or what they are made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    Binary,
+    Source,
+}
+
 /// One entry of a source list, of the kind `deb`.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Source {
@@ -93,7 +100,11 @@ fn parse_stanza(fields: &[(String, String)]) -> Option<Source> {
 ///
 /// Only the main component of the release itself counts: updates and security have other names in
 /// other releases. `None` when no entry does.
-pub(crate) fn rewrite(sources: &[Source], release: &str, suite: &str) -> Option<String> {
+pub(crate) fn rewrite(sources: &[Source], release: &str, suite: &str, form: Form) -> Option<String> {
+    let types = match form {
+        Form::Binary => "deb",
+        Form::Source => "deb-src",
+    };
     let mut stanzas: Vec<String> = Vec::new();
     for source in sources {
         let Source { uris, suites, components, options } = source;
@@ -102,7 +113,7 @@ pub(crate) fn rewrite(sources: &[Source], release: &str, suite: &str) -> Option<
             continue;
         }
         let uris = uris.join(" ");
-        let mut stanza = format!("Types: deb\nURIs: {uris}\nSuites: {suite}\nComponents: main\n");
+        let mut stanza = format!("Types: {types}\nURIs: {uris}\nSuites: {suite}\nComponents: main\n");
         for (name, value) in options {
             // Writing to a String cannot fail.
             let _ = writeln!(stanza, "{name}: {value}");
@@ -128,7 +139,7 @@ mod tests {
         );
         assert_eq!(sources.len(), 2);
         assert_eq!(
-            rewrite(&sources, "bookworm", "sid").as_deref(),
+            rewrite(&sources, "bookworm", "sid", Form::Binary).as_deref(),
             Some(
                 "Types: deb\nURIs: http://mirror.example/debian\nSuites: sid\nComponents: main\n\
                  Signed-By: /k/a.gpg /k/b.gpg\n"
@@ -146,7 +157,7 @@ mod tests {
              Components: main\n",
         );
         assert_eq!(
-            rewrite(&sources, "bookworm", "bullseye").as_deref(),
+            rewrite(&sources, "bookworm", "bullseye", Form::Binary).as_deref(),
             Some(
                 "Types: deb\nURIs: http://mirror.example/snapshot/2025\nSuites: bullseye\n\
                  Components: main\nSigned-By: /k/a.gpg\nCheck-Valid-Until: no\n"
@@ -158,9 +169,9 @@ mod tests {
     fn an_embedded_key_goes_through_whole() {
         let text = "Types: deb\nURIs: http://m.example\nSuites: bookworm\nComponents: main\n\
                     Signed-By:\n -----BEGIN\n .\n key: x\n -----END\n";
-        let out = rewrite(&parse_deb822(text), "bookworm", "sid").unwrap();
+        let out = rewrite(&parse_deb822(text), "bookworm", "sid", Form::Binary).unwrap();
         assert!(out.contains("\n -----BEGIN\n .\n key: x\n -----END\n"), "{out}");
-        assert_eq!(rewrite(&parse_deb822(&out), "sid", "sid").unwrap(), out);
+        assert_eq!(rewrite(&parse_deb822(&out), "sid", "sid", Form::Binary).unwrap(), out);
     }
 
     #[test]
@@ -171,13 +182,13 @@ mod tests {
              Types: deb\nURIs: http://c.example\nSuites: nodistro\nComponents: main\n\n\
              Types: deb-src\nURIs: http://d.example\nSuites: bookworm\nComponents: main\n",
         );
-        assert_eq!(rewrite(&sources, "bookworm", "sid"), None);
+        assert_eq!(rewrite(&sources, "bookworm", "sid", Form::Binary), None);
     }
 
     #[test]
     fn equal_entries_are_written_once() {
         let sources =
             parse_list("deb http://m.example bookworm main\ndeb http://m.example bookworm main contrib\n");
-        assert_eq!(rewrite(&sources, "bookworm", "sid").unwrap().matches("Types").count(), 1);
+        assert_eq!(rewrite(&sources, "bookworm", "sid", Form::Binary).unwrap().matches("Types").count(), 1);
     }
 }

@@ -1,8 +1,6 @@
-//! A real make and a real compiler, over files that are generated: no source tree is needed.
+//! A real make, a real compiler, a real project.
 
 use std::{
-    fmt::Write as _,
-    fs,
     path::Path,
     process::{Command, Stdio},
 };
@@ -11,37 +9,23 @@ use anyhow::{Result, ensure};
 
 use super::{Cost, sys::timed};
 
-/// Functions in each file.
-const FUNCTIONS: u64 = 10;
+/// The folder of the project: Lua, which needs nothing but a C library.
+pub(super) const PROJECT: &str = "lua5.4";
 
-pub(super) fn make(operations: u64, folder: &Path) -> Result<Cost> {
-    let tree = folder.join("make");
-    generate(&tree, operations)?;
-    let mut command = Command::new("make");
-    command.arg("-C").arg(&tree).args(["--always-make", "--jobs=2", "--silent"]).stdin(Stdio::null());
-    timed(|| {
+/// Builds it from nothing, with the quickest compiler: the more processes there are for the work.
+pub(super) fn make(builds: u64, folder: &Path) -> Result<Cost> {
+    let source = folder.join(PROJECT).join("src");
+    let make = |arguments: &[&str]| {
+        let mut command = Command::new("make");
+        command.arg("-C").arg(&source).arg("--silent").args(arguments).stdin(Stdio::null());
         let status = command.status()?;
-        ensure!(status.success(), "make ended with {status}");
+        ensure!(status.success(), "make {} ended with {status}", arguments.join(" "));
         Ok(())
-    })
-}
-
-fn generate(tree: &Path, files: u64) -> Result<()> {
-    fs::create_dir_all(tree)?;
-    let mut objects = String::new();
-    for file in 0..files {
-        let mut source = String::from("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n");
-        for function in 0..FUNCTIONS {
-            writeln!(
-                source,
-                "int f{file}_{function}(int n) {{ char b[64]; int s = {function}; \
-                 for (int i = 0; i < n; i++) s += (i * {file}) ^ s; \
-                 snprintf(b, sizeof b, \"%d\", s); return (int)strlen(b) + atoi(b); }}"
-            )?;
-        }
-        fs::write(tree.join(format!("f{file}.c")), source)?;
-        write!(objects, " f{file}.o")?;
+    };
+    let mut sum = Cost::default();
+    for _ in 0..builds {
+        make(&["clean"])?;
+        sum.add(timed(|| make(&["--jobs=2", "MYCFLAGS=-O0", "linux-noreadline"]))?);
     }
-    fs::write(tree.join("Makefile"), format!("CFLAGS = -O1\nlibbench.a:{objects}\n\t$(AR) rcs $@ $^\n"))?;
-    Ok(())
+    Ok(sum)
 }

@@ -37,11 +37,11 @@ pub(crate) struct Workload {
     pub(crate) about: &'static str,
     /// What is counted.
     pub(crate) unit: &'static str,
-    /// Of these in a slice of about 0.3 s; a multiple of 20.
+    /// Of these in a slice of about 0.3 s, a multiple of 20; where that is too much, one.
     pub(crate) operations: u64,
     /// Whether it runs on one CPU only.
     pub(crate) one_cpu: bool,
-    /// Programs that it runs.
+    /// Programs that it runs, and folders that it finds in that of the session.
     pub(crate) needs: &'static [&'static str],
     run: fn(operations: u64, folder: &Path) -> Result<Cost>,
 }
@@ -79,11 +79,11 @@ pub(crate) const ALL: [Workload; 16] = [
     small("syscall", "getppid(2)", "call", 1_200_000, traffic::syscall),
     Workload {
         name: "make",
-        about: "make -j2 with a C compiler over generated files",
-        unit: "file",
-        operations: 20,
+        about: "make -j2 of Lua, from nothing",
+        unit: "build",
+        operations: 1,
         one_cpu: false,
-        needs: &["make", "cc"],
+        needs: &["make", "cc", build::PROJECT],
         run: build::make,
     },
     Workload {
