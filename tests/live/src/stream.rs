@@ -20,9 +20,15 @@ pub(crate) struct Stream {
 
 static UNTOLD: AtomicU32 = AtomicU32::new(0);
 
-/// How many streams so far lack the freeing of a process that has ended.
+/// How many streams so far lack the freeing of a process that was reaped.
 pub(crate) fn untold() -> u32 {
     UNTOLD.load(Ordering::Relaxed)
+}
+
+/// Whether a line says that the kernel did not tell of the freeing: `/proc` told of the reap, or the wait call did.
+fn lacks_free(line: &Value) -> bool {
+    at(line, "/tracer/lost/stage") == "untold"
+        || (at(line, "/tracer/reap/exact") == true && at(line, "/tracer/usage/final") == false)
 }
 
 /// The value at `pointer`; null when there is none.
@@ -54,10 +60,7 @@ impl Stream {
                 }
             }
         }
-        if stream.of("bye").any(|bye| {
-            let seen = |kind: &str| number(bye, &format!("/tracer/records/{kind}/seen"));
-            seen("free") < seen("exit")
-        }) {
+        if stream.lines.iter().any(lacks_free) {
             UNTOLD.fetch_add(1, Ordering::Relaxed);
         }
         stream

@@ -1,7 +1,7 @@
 //! Reaps that the kernel did not tell of.
 //!
-//! `sched_process_free` runs in a softirq, on top of whatever task has the CPU. Kernels were seen to skip it there without
-//! counting that: such a life would stay a zombie for ever. `/proc` knows better.
+//! `sched_process_free` runs in a softirq, on top of whatever task has the CPU. One kernel (6.18, in a microVM) was seen to skip
+//! it there without counting that: such a life would stay a zombie for ever. `/proc` knows better.
 
 use std::collections::HashMap;
 
